@@ -1,0 +1,27 @@
+"""What can go wrong because of a user's input, and how it is told."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake that the user can mend: one sentence that says what is wrong, where, and what to type instead.
+
+    The command line prints the sentence and exits with code 2; nothing else is caught there.
+    """
+
+
+class DamagedFile(UserError):
+    """A stored file is not what was written: a hash, a length or a format does not fit."""
+
+
+class NewerFormat(UserError):
+    """A stored file was written by a newer version of the program than this one."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Return ' Did you mean "x"?' for the valid name most like `name`, or an empty string."""
+    matches = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
+    return f' Did you mean "{matches[0]}"?' if matches else ""

@@ -1,0 +1,129 @@
+"""Files that are either whole or not there: atomic writes, hashes, manifests and a lock."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from clearhead.core.errors import DamagedFile, UserError
+
+MANIFEST = "manifest.json"
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def to_json(value: object) -> str:
+    """Return strict JSON (no NaN, no infinity) with sorted keys, ended by a line feed."""
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def read_json(path: Path) -> Any:
+    """Return the value stored in a JSON file.
+
+    Raises:
+        DamagedFile: the file is missing, not UTF-8 or not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise DamagedFile(f"{path} is missing.") from None
+    except (ValueError, RecursionError):
+        raise DamagedFile(f"{path} is not valid JSON: it was cut short or changed.") from None
+
+
+def sync(path: Path) -> None:
+    """Ask the system to put a file's or a folder's content on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write a file so that after a crash the old content or the new one stands there, never a mix."""
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex[:8]}")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+    sync(path.parent)
+
+
+def cannot_write(path: Path, error: OSError) -> UserError:
+    """Return the sentence for a file that the system would not take."""
+    return UserError(f"Cannot write {path}: {error.strerror or error}. What was stored before is untouched.")
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder to fill; when the block ends it gets a manifest and appears at `path` at once.
+
+    Everything is hashed and synced before the rename, so a folder without `.tmp-` in its name is whole.
+
+    Raises:
+        UserError: `path` exists already, or the disk takes no more.
+    """
+    if path.exists():
+        raise UserError(f"{path} exists already; name another folder.")
+    temporary = path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex[:8]}")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        write_manifest(temporary)
+        temporary.rename(path)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise cannot_write(path, error) from error
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync(path.parent)
+
+
+def write_manifest(folder: Path) -> None:
+    """Hash and sync every file below `folder` and write the list as its manifest."""
+    listed = {}
+    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+        listed[file.relative_to(folder).as_posix()] = {"bytes": file.stat().st_size, "sha256": sha256(file)}
+        sync(file)
+    write_atomically(folder / MANIFEST, to_json({"format": 1, "files": listed}))
+    for inner in (entry for entry in folder.rglob("*") if entry.is_dir()):
+        sync(inner)
+    sync(folder)
+
+
+def verify_folder(folder: Path) -> None:
+    """Check that every file which the manifest lists is there, unchanged.
+
+    Files that the manifest does not list are not looked at: a run's folder grows after its manifest is written.
+
+    Raises:
+        DamagedFile: names the first file that is missing or differs.
+    """
+    listed = read_json(folder / MANIFEST)
+    if not isinstance(listed, dict) or not isinstance(listed.get("files"), dict):
+        raise DamagedFile(f"{folder / MANIFEST} is not a manifest.")
+    for name, entry in listed["files"].items():
+        file = folder / name
+        if not file.is_file():
+            raise DamagedFile(f"{file} is missing.")
+        if not isinstance(entry, dict) or sha256(file) != entry.get("sha256"):
+            raise DamagedFile(f"{file} is not what was written: its SHA-256 differs from the manifest's.")

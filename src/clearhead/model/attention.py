@@ -1,0 +1,148 @@
+"""Attention as one dataflow: project queries, keys and values; position them; kernel; gather; project out."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from clearhead.model.cache import Slot
+from clearhead.model.masks import Mask
+from clearhead.model.positions import Positions
+from clearhead.model.tap import Tap
+
+
+class Kernel(Protocol):
+    """Average the values, weighted by how well each key answers each query."""
+
+    def __call__(
+        self,
+        q: Float[Tensor, "B H T D"],
+        k: Float[Tensor, "B K S D"],
+        v: Float[Tensor, "B K S D"],
+        mask: Mask,
+        bias: Float[Tensor, "#H T S"] | None = None,
+        tap: Tap | None = None,
+    ) -> Float[Tensor, "B H T D"]: ...
+
+
+def explicit(
+    q: Float[Tensor, "B H T D"],
+    k: Float[Tensor, "B K S D"],
+    v: Float[Tensor, "B K S D"],
+    mask: Mask,
+    bias: Float[Tensor, "#H T S"] | None = None,
+    tap: Tap | None = None,
+) -> Float[Tensor, "B H T D"]:
+    """Average the values, weighted by query-key similarity, one visible step after another.
+
+    softmax(q k^T / sqrt(D) + bias) v over the keys that the mask allows. With fewer key/value heads than query
+    heads, neighbouring query heads share one.
+    Source: Vaswani et al. 2017, section 3.2.1; grouped heads: Ainslie et al. 2023. Departs: a query that may
+    attend to nothing gets zeros.
+    """
+    read = tap or (lambda _, tensor: tensor)
+    groups = q.size(1) // k.size(1)
+    k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
+    scores = read("scores_raw", q @ k.transpose(-2, -1))
+    scores = read("scores_scaled", scores * q.size(-1) ** -0.5)
+    if bias is not None:
+        scores = scores + bias
+    allowed = mask.dense(q.size(2), k.size(2), q.device)
+    if allowed is not None:
+        scores = scores.masked_fill(~allowed, float("-inf"))
+    scores = read("scores_masked", scores)
+    weights = scores.softmax(dim=-1)
+    if allowed is not None:
+        weights = weights.masked_fill(~allowed.any(dim=-1, keepdim=True), 0.0)
+    return read("pattern", weights) @ v
+
+
+def fused(
+    q: Float[Tensor, "B H T D"],
+    k: Float[Tensor, "B K S D"],
+    v: Float[Tensor, "B K S D"],
+    mask: Mask,
+    bias: Float[Tensor, "#H T S"] | None = None,
+    tap: Tap | None = None,
+) -> Float[Tensor, "B H T D"]:
+    """Compute what `explicit` computes in one call of torch, which never stores the T x S weights.
+
+    A tap is not served here: the model switches to `explicit` when there is one.
+    """
+    grouped = q.size(1) != k.size(1)
+    if bias is None and mask.is_causal_square(q.size(2), k.size(2)):
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+    allowed = mask.dense(q.size(2), k.size(2), q.device)
+    added = allowed
+    if bias is not None:
+        added = bias if allowed is None else bias.masked_fill(~allowed, float("-inf"))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=added, enable_gqa=grouped)
+
+
+KERNELS: dict[str, Kernel] = {"explicit": explicit, "fused": fused}
+
+
+class Attention(nn.Module):
+    """Let each position gather from the positions that it may read.
+
+    A position says what it looks for (query), what it contains (key) and what it will communicate (value).
+    Queries come from `x`, keys and values from `source` (cross-attention), or from `x` too (self-attention).
+    Source: Vaswani et al. 2017, section 3.2. Departs: no dropout on the weights, since that rules fused kernels
+    out on a CPU; with `qk_norm`, queries and keys are divided by their root mean square (Henry et al. 2020).
+    """
+
+    def __init__(
+        self, width: int, num_heads: int, num_kv_heads: int, kernel: Kernel, *, bias: bool, qk_norm: bool
+    ) -> None:
+        super().__init__()
+        self.head_width = width // num_heads
+        self.kernel = kernel
+        self.qk_norm = qk_norm
+        self.query = nn.Linear(width, num_heads * self.head_width, bias=bias)
+        self.key = nn.Linear(width, num_kv_heads * self.head_width, bias=bias)
+        self.value = nn.Linear(width, num_kv_heads * self.head_width, bias=bias)
+        self.output = nn.Linear(num_heads * self.head_width, width, bias=bias)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T C"],
+        source: Float[Tensor, "B S C"] | None = None,
+        *,
+        mask: Mask,
+        positions: Positions,
+        slot: Slot | None = None,
+        tap: Tap | None = None,
+    ) -> Float[Tensor, "B T C"]:
+        """Return what each position gathered.
+
+        Args:
+            slot: the earlier positions' keys and values; the new ones are added to it.
+        """
+        start = 0 if slot is None else slot.length
+        memory = x if source is None else source
+        q = self._position(self._split(self.query(x)), positions, start)
+        k = self._position(self._split(self.key(memory)), positions, start)
+        v = self._split(self.value(memory))
+        if tap is not None:
+            q, k, v = tap("q", q), tap("k", k), tap("v", v)
+        if slot is not None:
+            k, v = slot.append(k, v)
+        kernel = self.kernel if tap is None else explicit
+        gathered = kernel(q, k, v, mask, positions.bias(q.size(2), k.size(2)), tap)
+        if tap is not None:
+            gathered = tap("z", gathered)
+        out: Tensor = self.output(gathered.transpose(1, 2).flatten(2))
+        return out
+
+    def _split(self, x: Float[Tensor, "B T HD"]) -> Float[Tensor, "B H T D"]:
+        return x.view(x.size(0), x.size(1), -1, self.head_width).transpose(1, 2)
+
+    def _position(
+        self, x: Float[Tensor, "B H T D"], positions: Positions, start: int
+    ) -> Float[Tensor, "B H T D"]:
+        if self.qk_norm:
+            x = F.rms_norm(x, (self.head_width,))
+        return positions.rotate(x, start)

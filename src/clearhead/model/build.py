@@ -1,0 +1,20 @@
+"""From a model's config to the model."""
+
+from __future__ import annotations
+
+import torch
+
+from clearhead.model.config import GptConfig, ModelConfig
+from clearhead.model.ladder import Bigram
+from clearhead.model.transformer import GPT
+
+LanguageModel = GPT | Bigram
+
+
+def build_model(config: ModelConfig, vocabulary_size: int, *, seed: int = 0) -> LanguageModel:
+    """Return a new model with weights drawn from `seed`; the global random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if isinstance(config, GptConfig):
+            return GPT(config, vocabulary_size)
+        return Bigram(config, vocabulary_size)

@@ -1,0 +1,185 @@
+"""What can be set about a model: each alternative is a small class of its own, told apart by `kind`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LearnedConfig:
+    """A trained vector for each position, added to the token's embedding."""
+
+    kind: Literal["learned"] = "learned"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RotaryConfig:
+    """Queries and keys are turned by an angle that grows with their position.
+
+    Args:
+        base: the wavelengths of the rotations grow from 2 pi to about 2 pi times this number of positions.
+    """
+
+    kind: Literal["rotary"] = "rotary"
+    base: float = 10_000.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoPositionsConfig:
+    """No sign of position at all: only the causal mask tells one place from another."""
+
+    kind: Literal["none"] = "none"
+
+
+PositionsConfig = LearnedConfig | RotaryConfig | NoPositionsConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerNormConfig:
+    """Subtract the mean, divide by the standard deviation, scale and shift.
+
+    Args:
+        bias: also learn a shift.
+    """
+
+    kind: Literal["layer"] = "layer"
+    epsilon: float = 1e-5
+    bias: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RMSNormConfig:
+    """Divide by the root mean square.
+
+    Args:
+        gain: learn a scale for each channel.
+    """
+
+    kind: Literal["rms"] = "rms"
+    epsilon: float = 1e-6
+    gain: bool = False
+
+
+NormConfig = LayerNormConfig | RMSNormConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeedForwardConfig:
+    """Two linear maps with an activation between them.
+
+    Args:
+        kind: the activation; "squared_relu" is max(x, 0)^2; "gelu" is the tanh form that GPT-2 uses.
+        factor: the hidden width as a multiple of the model's.
+    """
+
+    kind: Literal["relu", "gelu", "squared_relu"] = "squared_relu"
+    factor: float = 4.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SwiGLUConfig:
+    """Two linear maps multiplied, one of them through SiLU, and a third back.
+
+    Args:
+        factor: the hidden width as a multiple of the model's; 8/3 gives the size of a plain layer of factor 4.
+    """
+
+    kind: Literal["swiglu"] = "swiglu"
+    factor: float = 8 / 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GptConfig:
+    """A decoder-only transformer.
+
+    Args:
+        num_kv_heads: heads of keys and values, each shared by num_heads / num_kv_heads query heads; without it,
+            as many as num_heads.
+        kernel: how attention is computed; both give the same numbers, "explicit" spells them out.
+        bias: the linear maps have a bias.
+        qk_norm: queries and keys are divided by their root mean square before they meet.
+        dropout: the share of each residual branch and of the embedding that is dropped in training.
+        tied_head: the head shares the embedding's weights.
+        logit_softcap: logits are bent to c tanh(logit / c), so they stay inside +-c.
+        initialization: "normal" is GPT-2's (normal 0.02, residual outputs divided by sqrt(2 num_layers));
+            "zero_residual" starts every residual branch and the head at zero, so the model begins as an
+            embedding whose first loss is exactly ln V.
+    """
+
+    kind: Literal["gpt"] = "gpt"
+    num_layers: int = 6
+    num_heads: int = 6
+    num_kv_heads: int | None = None
+    width: int = 192
+    context_length: int = 256
+    positions: PositionsConfig = field(default_factory=RotaryConfig)
+    norm: NormConfig = field(default_factory=RMSNormConfig)
+    feed_forward: FeedForwardConfig | SwiGLUConfig = field(default_factory=FeedForwardConfig)
+    kernel: Literal["fused", "explicit"] = "fused"
+    bias: bool = False
+    qk_norm: bool = True
+    dropout: float = 0.0
+    tied_head: bool = False
+    logit_softcap: float | None = 15.0
+    initialization: Literal["normal", "zero_residual"] = "zero_residual"
+
+    def __post_init__(self) -> None:
+        for name in ("num_layers", "num_heads", "width", "context_length"):
+            require_positive(name, getattr(self, name))
+        if self.width % self.num_heads:
+            raise ValueError(
+                f"num_heads = {self.num_heads} does not divide width = {self.width}; "
+                f"the nearest numbers of heads that do are {nearest_divisors(self.width, self.num_heads)}."
+            )
+        if self.num_heads % self.kv_heads:
+            raise ValueError(
+                f"num_kv_heads = {self.num_kv_heads} does not divide num_heads = {self.num_heads}; "
+                f"the nearest numbers that do are {nearest_divisors(self.num_heads, self.kv_heads)}."
+            )
+        if self.positions.kind == "rotary" and self.head_width % 2:
+            raise ValueError(
+                f"rotary positions need an even head width, and width / num_heads is {self.head_width}."
+            )
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"dropout must be at least 0 and below 1, not {self.dropout}.")
+
+    @property
+    def kv_heads(self) -> int:
+        """The number of key/value heads, K."""
+        return self.num_heads if self.num_kv_heads is None else self.num_kv_heads
+
+    @property
+    def head_width(self) -> int:
+        """The width of one head, D."""
+        return self.width // self.num_heads
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BigramConfig:
+    """A table of the next token's logits for each token: the simplest language model.
+
+    Args:
+        context_length: how long the training windows are; a prediction looks at one token only.
+    """
+
+    kind: Literal["bigram"] = "bigram"
+    context_length: int = 64
+
+    def __post_init__(self) -> None:
+        require_positive("context_length", self.context_length)
+
+
+ModelConfig = GptConfig | BigramConfig
+
+
+def require_positive(name: str, value: int) -> None:
+    """Raise a ValueError that names a size which must be at least 1."""
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, not {value}.")
+
+
+def nearest_divisors(number: int, wanted: int) -> str:
+    """Name the two divisors of `number` that lie closest to `wanted`."""
+    divisors = sorted((d for d in range(1, number + 1) if number % d == 0), key=lambda d: abs(d - wanted))
+    return " and ".join(str(divisor) for divisor in sorted(divisors[:2]))

@@ -1,0 +1,144 @@
+"""Norms, feed-forward layers and the block that joins them to attention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from clearhead.model.attention import Attention
+from clearhead.model.cache import Slot
+from clearhead.model.config import (
+    FeedForwardConfig,
+    LayerNormConfig,
+    NormConfig,
+    SwiGLUConfig,
+)
+from clearhead.model.masks import Mask
+from clearhead.model.positions import Positions
+from clearhead.model.tap import Tap, scoped
+
+
+def build_norm(config: NormConfig, width: int) -> nn.Module:
+    """Return the norm that a config names: torch's own `LayerNorm` or `RMSNorm`.
+
+    Source: Ba et al. 2016; Zhang and Sennrich 2019.
+    """
+    if isinstance(config, LayerNormConfig):
+        return nn.LayerNorm(width, eps=config.epsilon, bias=config.bias)
+    return nn.RMSNorm(width, eps=config.epsilon, elementwise_affine=config.gain)
+
+
+def squared_relu(x: Tensor) -> Tensor:
+    """Return max(x, 0)^2. Source: So et al. 2021, section 4."""
+    return F.relu(x).square()
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """Return x Phi(x) by the tanh approximation. Source: Hendrycks and Gimpel 2016, section 2."""
+    return F.gelu(x, approximate="tanh")
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": gelu_tanh, "squared_relu": squared_relu}
+
+
+class FeedForward(nn.Module):
+    """Let each position think on its own: down(activation(up(x)))."""
+
+    def __init__(self, width: int, config: FeedForwardConfig, *, bias: bool) -> None:
+        super().__init__()
+        hidden = round(config.factor * width)
+        self.up = nn.Linear(width, hidden, bias=bias)
+        self.activation = ACTIVATIONS[config.kind]
+        self.output = nn.Linear(hidden, width, bias=bias)
+
+    def forward(self, x: Float[Tensor, "B T C"], tap: Tap | None = None) -> Float[Tensor, "B T C"]:
+        hidden = self.up(x)
+        if tap is not None:
+            hidden = tap("pre", hidden)
+        hidden = self.activation(hidden)
+        if tap is not None:
+            hidden = tap("post", hidden)
+        out: Tensor = self.output(hidden)
+        return out
+
+
+class SwiGLU(nn.Module):
+    """Let each position think on its own: down(silu(gate(x)) * up(x)).
+
+    Source: Shazeer 2020, eq. 6. The hidden width is rounded to a multiple of 8.
+    """
+
+    def __init__(self, width: int, config: SwiGLUConfig, *, bias: bool) -> None:
+        super().__init__()
+        hidden = 8 * max(1, round(config.factor * width / 8))
+        self.gate = nn.Linear(width, hidden, bias=bias)
+        self.up = nn.Linear(width, hidden, bias=bias)
+        self.output = nn.Linear(hidden, width, bias=bias)
+
+    def forward(self, x: Float[Tensor, "B T C"], tap: Tap | None = None) -> Float[Tensor, "B T C"]:
+        gate = self.gate(x)
+        if tap is not None:
+            gate = tap("pre", gate)
+        hidden = F.silu(gate) * self.up(x)
+        if tap is not None:
+            hidden = tap("post", hidden)
+        out: Tensor = self.output(hidden)
+        return out
+
+
+def build_feed_forward(
+    config: FeedForwardConfig | SwiGLUConfig, width: int, *, bias: bool
+) -> FeedForward | SwiGLU:
+    """Return the feed-forward layer that a config names."""
+    if isinstance(config, SwiGLUConfig):
+        return SwiGLU(width, config, bias=bias)
+    return FeedForward(width, config, bias=bias)
+
+
+class Block(nn.Module):
+    """Communicate, then compute: x + attention(norm(x)), then x + feed_forward(norm(x)).
+
+    Source: Vaswani et al. 2017 with the norm before each branch (Xiong et al. 2020).
+    """
+
+    def __init__(
+        self,
+        attention_norm: nn.Module,
+        attention: Attention,
+        feed_forward_norm: nn.Module,
+        feed_forward: nn.Module,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.attention_norm = attention_norm
+        self.attention = attention
+        self.feed_forward_norm = feed_forward_norm
+        self.feed_forward = feed_forward
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T C"],
+        *,
+        mask: Mask,
+        positions: Positions,
+        slot: Slot | None = None,
+        tap: Tap | None = None,
+    ) -> Float[Tensor, "B T C"]:
+        if tap is not None:
+            x = tap("resid_pre", x)
+        x = x + self.dropout(
+            self.attention(
+                self.attention_norm(x), mask=mask, positions=positions, slot=slot, tap=scoped(tap, "attn")
+            )
+        )
+        if tap is not None:
+            x = tap("resid_mid", x)
+        thought = self.feed_forward(self.feed_forward_norm(x), scoped(tap, "mlp"))
+        if tap is not None:
+            thought = tap("mlp.out", thought)
+        x = x + self.dropout(thought)
+        return x if tap is None else tap("resid_post", x)

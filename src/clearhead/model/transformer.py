@@ -1,0 +1,172 @@
+"""The GPT: an embedding, a stack of blocks, a norm and a head."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from clearhead.model.attention import KERNELS, Attention
+from clearhead.model.cache import Cache, new_slot
+from clearhead.model.config import GptConfig
+from clearhead.model.layers import Block, build_feed_forward, build_norm
+from clearhead.model.masks import Causal, Mask
+from clearhead.model.positions import build_positions
+from clearhead.model.tap import Tap, scoped
+
+
+class GPT(nn.Module):
+    """A decoder-only transformer: tokens in, logits of the next token out.
+
+    Source: Radford et al. 2019, with the parts that `config` names.
+    """
+
+    def __init__(self, config: GptConfig, vocabulary_size: int) -> None:
+        super().__init__()
+        self.config = config
+        self.context_length = config.context_length
+        self.vocabulary_size = vocabulary_size
+        self.recompute_blocks = False
+        self.embedding = nn.Embedding(vocabulary_size, config.width)
+        self.positions = build_positions(
+            config.positions,
+            context_length=config.context_length,
+            width=config.width,
+            head_width=config.head_width,
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(build_block(config) for _ in range(config.num_layers))
+        self.final_norm = build_norm(config.norm, config.width)
+        self.unembedding = nn.Linear(config.width, vocabulary_size, bias=False)
+        if config.tied_head:
+            self.unembedding.weight = self.embedding.weight
+        initialize(self)
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "B T"],
+        *,
+        mask: Mask | None = None,
+        cache: Cache | None = None,
+        tap: Tap | None = None,
+    ) -> Float[Tensor, "B T V"]:
+        """Return the logits of each position's next token: `features`, then `head`."""
+        logits = self.head(self.features(tokens, mask=mask, cache=cache, tap=tap))
+        return logits if tap is None else tap("logits", logits)
+
+    def features(
+        self,
+        tokens: Int[Tensor, "B T"],
+        *,
+        mask: Mask | None = None,
+        cache: Cache | None = None,
+        tap: Tap | None = None,
+    ) -> Float[Tensor, "B T C"]:
+        """Return the final state of each position.
+
+        Args:
+            mask: which positions may be read; the causal mask unless another is given.
+            cache: what earlier calls have read; the tokens continue it, and it is advanced.
+            tap: sees, and may replace, every named tensor on the way; the blocks then use the explicit kernel.
+        """
+        mask = mask or Causal()
+        start = cache.offset if cache else 0
+        x = self.embedding(tokens)
+        if tap is not None:
+            x = tap("embed.tok", x)
+        x = self.dropout(self.positions.embed(x, start))
+        for index, (block, slot) in enumerate(zip(self.blocks, cache or self._no_slots(), strict=True)):
+            run = partial(
+                block, mask=mask, positions=self.positions, slot=slot, tap=scoped(tap, f"blocks.{index}")
+            )
+            recompute = self.recompute_blocks and self.training and tap is None
+            x = checkpoint(run, x, use_reentrant=False) if recompute else run(x)
+        if cache is not None:
+            cache.advance(tokens.size(1))
+        final: Tensor = self.final_norm(x)
+        return final if tap is None else tap("final", final)
+
+    def head(self, features: Float[Tensor, "B T C"], mask: Mask | None = None) -> Float[Tensor, "B T V"]:
+        """Return the logits that the final states stand for."""
+        logits: Tensor = self.unembedding(features)
+        cap = self.config.logit_softcap
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    def new_cache(self, batch: int, capacity: int | None = None) -> Cache:
+        """Return an empty cache for `batch` rows of `capacity` positions (the context length unless given)."""
+        config = self.config
+        size = self.context_length if capacity is None else capacity
+        like = self.embedding.weight
+        return Cache([new_slot(batch, config.kv_heads, size, config.head_width, like) for _ in self.blocks])
+
+    def roles(self) -> dict[str, str]:
+        """Return each parameter's role, by which optimizers choose how to treat it."""
+        return {name: role_of(name, parameter) for name, parameter in self.named_parameters()}
+
+    def _no_slots(self) -> list[None]:
+        return [None] * len(self.blocks)
+
+
+def role_of(name: str, parameter: Tensor) -> str:
+    """Return `embedding`, `head`, `hidden` (matrices inside the blocks) or `gain` (vectors)."""
+    if parameter.ndim < 2:
+        return "gain"
+    if name.startswith("unembedding"):
+        return "head"
+    return "hidden" if name.startswith("blocks") else "embedding"
+
+
+def build_block(config: GptConfig) -> Block:
+    """Return one block of the kind that `config` describes."""
+    attention = Attention(
+        config.width,
+        config.num_heads,
+        config.kv_heads,
+        KERNELS[config.kernel],
+        bias=config.bias,
+        qk_norm=config.qk_norm,
+    )
+    return Block(
+        build_norm(config.norm, config.width),
+        attention,
+        build_norm(config.norm, config.width),
+        build_feed_forward(config.feed_forward, config.width, bias=config.bias),
+        config.dropout,
+    )
+
+
+def linear_layers(model: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
+    """Yield the linear layers of a model by name."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            yield name, module
+
+
+@torch.no_grad()
+def initialize(model: GPT) -> None:
+    """Draw a new model's weights as its config says.
+
+    `normal`: every matrix from N(0, 0.02^2), the outputs of the residual branches divided by sqrt(2 L), so the
+    stream's variance does not grow with depth. Source: Radford et al. 2019, section 2.3.
+    `zero_residual`: matrices from N(0, 1/fan_in); the outputs of the residual branches and the head are zero, so
+    the first prediction is uniform and its loss is ln V. Source: Zhang et al. 2019 (Fixup), section 2.
+    """
+    zero = model.config.initialization == "zero_residual"
+    for name, layer in linear_layers(model):
+        closes_branch = name.endswith(".output")
+        if zero:
+            std = 0.0 if closes_branch or name == "unembedding" else layer.in_features**-0.5
+        else:
+            std = 0.02 / math.sqrt(2 * model.config.num_layers) if closes_branch else 0.02
+        layer.weight.normal_(std=std)
+        if layer.bias is not None:
+            layer.bias.zero_()
+    embedding_std = 1.0 if zero and not model.config.tied_head else 0.02
+    model.embedding.weight.normal_(std=embedding_std)
+    for parameter in model.positions.parameters():
+        parameter.normal_(std=embedding_std)

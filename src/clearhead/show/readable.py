@@ -1,0 +1,89 @@
+"""Values as people read them: counts, sizes, durations, and white space made visible."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_WHITE_SPACE = {" ": "·", "\n": "↵", "\t": "→"}
+_CONTROL_PICTURES = 0x2400  # Unicode draws the control character c at U+2400 + c
+
+
+def count(number: float) -> str:
+    """Return a whole number with thousands separators: 804864 is "804,864"."""
+    return f"{number:,.0f}"
+
+
+def short_count(number: float) -> str:
+    """Return a number with at most three digits and a unit: 804864 is "805k", 124000000 is "124M"."""
+    value = float(number)
+    for unit in ("", "k", "M", "B"):
+        if abs(value) < 999.5:
+            break
+        value /= 1000
+    else:
+        unit = "T"
+    return f"{value:.3g}{unit}"
+
+
+def byte_size(number: float) -> str:
+    """Return a number of bytes with a decimal unit: 1115394 is "1.12 MB"."""
+    value = float(number)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if abs(value) < 999.5:
+            break
+        value /= 1000
+    else:
+        unit = "TB"
+    return f"{value:.3g} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time in its two largest units: 103 is "1 min 43 s"."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    days, rest = divmod(whole, 86_400)
+    hours, rest = divmod(rest, 3600)
+    minutes, rest_seconds = divmod(rest, 60)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (rest_seconds, "s")]
+    first = next((index for index, (amount, _) in enumerate(parts) if amount), 3)
+    return " ".join(f"{amount} {unit}" for amount, unit in parts[first : first + 2] if amount)
+
+
+def clock(seconds: float) -> str:
+    """Return a length of time as a clock shows it: 103 is "1:43", 4000 is "1:06:40"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def visible(text: str) -> str:
+    """Return the text in one line with nothing invisible in it.
+
+    A space becomes "·", a line feed "↵", a tab "→", other control characters their Unicode pictures; characters
+    that have no picture (zero-width and direction marks, lone surrogates) become their code point in brackets.
+    So a terminal never obeys what a model wrote.
+    """
+    return "".join(_visible_character(character) for character in text)
+
+
+def _visible_character(character: str) -> str:
+    if character in _WHITE_SPACE:
+        return _WHITE_SPACE[character]
+    code = ord(character)
+    if code < 0x20:
+        return chr(_CONTROL_PICTURES + code)
+    if code == 0x7F:
+        return "␡"
+    hidden = unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
+    return f"⟨{code:X}⟩" if hidden else character
+
+
+def one_line(text: str, length: int) -> str:
+    """Return the text as prose in one line, white space folded, cut at a word to at most `length` characters."""
+    folded = visible(" ".join(text.split())).replace("·", " ")
+    if len(folded) <= length:
+        return folded
+    head = folded[: length - 1]
+    words, space, _ = head.rpartition(" ")
+    return (words if space and len(words) > length // 2 else head) + "…"
