@@ -110,6 +110,19 @@ def write_manifest(folder: Path) -> None:
     sync(folder)
 
 
+def manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return what a folder's manifest lists: each file's bytes and SHA-256.
+
+    Raises:
+        DamagedFile: there is no manifest, or it is not one.
+    """
+    content = read_json(folder / MANIFEST)
+    files = content.get("files") if isinstance(content, dict) else None
+    if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
+        raise DamagedFile(f"{folder / MANIFEST} is not a manifest.")
+    return files
+
+
 def verify_folder(folder: Path) -> None:
     """Check that every file which the manifest lists is there, unchanged.
 
@@ -118,12 +131,16 @@ def verify_folder(folder: Path) -> None:
     Raises:
         DamagedFile: names the first file that is missing or differs.
     """
-    listed = read_json(folder / MANIFEST)
-    if not isinstance(listed, dict) or not isinstance(listed.get("files"), dict):
-        raise DamagedFile(f"{folder / MANIFEST} is not a manifest.")
-    for name, entry in listed["files"].items():
+    for name, entry in manifest(folder).items():
         file = folder / name
         if not file.is_file():
             raise DamagedFile(f"{file} is missing.")
-        if not isinstance(entry, dict) or sha256(file) != entry.get("sha256"):
+        if sha256(file) != entry.get("sha256"):
             raise DamagedFile(f"{file} is not what was written: its SHA-256 differs from the manifest's.")
+
+
+def drop_file(folder: Path, name: str) -> None:
+    """Take a file out of a folder's manifest, then off the disk: in that order, so a crash leaves no false claim."""
+    left = {other: entry for other, entry in manifest(folder).items() if other != name}
+    write_atomically(folder / MANIFEST, to_json({"format": 1, "files": left}))
+    (folder / name).unlink()

@@ -140,9 +140,7 @@ class Attention(nn.Module):
     def _split(self, x: Float[Tensor, "B T HD"]) -> Float[Tensor, "B H T D"]:
         return x.view(x.size(0), x.size(1), -1, self.head_width).transpose(1, 2)
 
-    def _position(
-        self, x: Float[Tensor, "B H T D"], positions: Positions, start: int
-    ) -> Float[Tensor, "B H T D"]:
+    def _position(self, x: Float[Tensor, "B H T D"], positions: Positions, start: int) -> Float[Tensor, "B H T D"]:
         if self.qk_norm:
             x = F.rms_norm(x, (self.head_width,))
         return positions.rotate(x, start)

@@ -138,9 +138,7 @@ class GptConfig:
                 f"the nearest numbers that do are {nearest_divisors(self.num_heads, self.kv_heads)}."
             )
         if self.positions.kind == "rotary" and self.head_width % 2:
-            raise ValueError(
-                f"rotary positions need an even head width, and width / num_heads is {self.head_width}."
-            )
+            raise ValueError(f"rotary positions need an even head width, and width / num_heads is {self.head_width}.")
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout must be at least 0 and below 1, not {self.dropout}.")
 

@@ -89,9 +89,7 @@ class SwiGLU(nn.Module):
         return out
 
 
-def build_feed_forward(
-    config: FeedForwardConfig | SwiGLUConfig, width: int, *, bias: bool
-) -> FeedForward | SwiGLU:
+def build_feed_forward(config: FeedForwardConfig | SwiGLUConfig, width: int, *, bias: bool) -> FeedForward | SwiGLU:
     """Return the feed-forward layer that a config names."""
     if isinstance(config, SwiGLUConfig):
         return SwiGLU(width, config, bias=bias)
@@ -131,9 +129,7 @@ class Block(nn.Module):
         if tap is not None:
             x = tap("resid_pre", x)
         x = x + self.dropout(
-            self.attention(
-                self.attention_norm(x), mask=mask, positions=positions, slot=slot, tap=scoped(tap, "attn")
-            )
+            self.attention(self.attention_norm(x), mask=mask, positions=positions, slot=slot, tap=scoped(tap, "attn"))
         )
         if tap is not None:
             x = tap("resid_mid", x)

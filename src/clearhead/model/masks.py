@@ -18,9 +18,7 @@ class Mask(ABC):
     """
 
     @abstractmethod
-    def dense(
-        self, num_queries: int, num_keys: int, device: torch.device
-    ) -> Bool[Tensor, "#B #H T S"] | None:
+    def dense(self, num_queries: int, num_keys: int, device: torch.device) -> Bool[Tensor, "#B #H T S"] | None:
         """Return True where a query may attend to a key, or None where every one may."""
 
     def is_causal_square(self, num_queries: int, num_keys: int) -> bool:

@@ -64,9 +64,7 @@ class Rotary(Positions):
         return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
 
 
-def build_positions(
-    config: PositionsConfig, *, context_length: int, width: int, head_width: int
-) -> Positions:
+def build_positions(config: PositionsConfig, *, context_length: int, width: int, head_width: int) -> Positions:
     """Return the scheme that a config names."""
     if isinstance(config, LearnedConfig):
         return Learned(context_length, width)

@@ -81,9 +81,7 @@ class GPT(nn.Module):
             x = tap("embed.tok", x)
         x = self.dropout(self.positions.embed(x, start))
         for index, (block, slot) in enumerate(zip(self.blocks, cache or self._no_slots(), strict=True)):
-            run = partial(
-                block, mask=mask, positions=self.positions, slot=slot, tap=scoped(tap, f"blocks.{index}")
-            )
+            run = partial(block, mask=mask, positions=self.positions, slot=slot, tap=scoped(tap, f"blocks.{index}"))
             recompute = self.recompute_blocks and self.training and tap is None
             x = checkpoint(run, x, use_reentrant=False) if recompute else run(x)
         if cache is not None:

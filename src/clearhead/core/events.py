@@ -1,0 +1,243 @@
+"""What happens in a run, as typed events and as the lines of `events.jsonl`.
+
+Whatever shows a run (the progress bar, the report, the page) reads these lines and nothing else, so a live, a finished
+and a crashed run look alike to it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from clearhead.core.errors import DamagedFile
+
+FILE = "events.jsonl"
+
+StopReason = Literal["budget", "patience", "signal", "non_finite", "error"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """Something that happened after `step` updates, `tokens` targets and `seconds` of the run."""
+
+    name: ClassVar[str]
+    step: int
+    tokens: int
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the event as it stands in a line, without time and checksum."""
+        return {"event": self.name} | {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Started(Event):
+    """A process began to train the run, from scratch or from a saved step."""
+
+    name: ClassVar[str] = "started"
+    resumed_from: int | None
+    config_sha256: str
+    versions: Mapping[str, str]
+    exactness: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planned(Event):
+    """How long the run will be was decided or changed."""
+
+    name: ClassVar[str] = "planned"
+    steps: int
+    evaluate_every: int
+    micro_batches: int
+    cooldown_start: int | None
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stepped(Event):
+    """The weights were updated once; the loss is that of the step's targets before the update."""
+
+    name: ClassVar[str] = "stepped"
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    tokens_per_second: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluated(Event):
+    """A split was scored; `sampled` says that only evenly spaced windows of it were."""
+
+    name: ClassVar[str] = "evaluated"
+    split: str
+    nats_per_token: float
+    bits_per_byte: float | None
+    standard_error: float
+    tokens_scored: int
+    train_seconds: float
+    weights: Literal["raw", "average"]
+    context_length: int
+    sampled: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampled(Event):
+    """The model wrote a text."""
+
+    name: ClassVar[str] = "sampled"
+    prompt: str
+    text: str
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured(Event):
+    """Something was counted once: the preflight, baselines, overlap, loss by position."""
+
+    name: ClassVar[str] = "measured"
+    subject: str
+    values: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        line = Event.to_dict(self)
+        line["name"] = line.pop("subject")
+        return line
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Saved(Event):
+    """A step is whole on the disk."""
+
+    name: ClassVar[str] = "saved"
+    path: str
+    best: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Warned(Event):
+    """Something deserves a look; `try_` is the command that looks."""
+
+    name: ClassVar[str] = "warned"
+    code: str
+    message: str
+    try_: str
+
+    def to_dict(self) -> dict[str, Any]:
+        line = Event.to_dict(self)
+        line["try"] = line.pop("try_")
+        return line
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stopped(Event):
+    """The run ended, for now or for good."""
+
+    name: ClassVar[str] = "stopped"
+    reason: StopReason
+    message: str
+
+
+def finite_or_null(value: Any) -> Any:
+    """Return the value with every number that strict JSON cannot hold replaced by None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite_or_null(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_or_null(inner) for inner in value]
+    return value
+
+
+def seal(line: Mapping[str, Any], previous: int) -> tuple[str, int]:
+    """Return a line with its checksum, which covers the line and the checksum before it, and that checksum."""
+    body = json.dumps(finite_or_null(line), allow_nan=False, ensure_ascii=False)
+    checksum = zlib.crc32(body.encode(), previous)
+    return f'{body[:-1]}, "crc": {checksum}}}\n', checksum
+
+
+def unseal(raw: bytes, previous: int) -> dict[str, Any] | None:
+    """Return a stored line's content where its checksum fits, else None."""
+    try:
+        line = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(line, dict) or not isinstance(line.pop("crc", None), int):
+        return None
+    sealed, _ = seal(line, previous)
+    return line if sealed.encode() == raw else None
+
+
+class Journal:
+    """The events of one run, opened for adding; a torn last line is cut off first."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / FILE
+        whole, self._checksum = 0, 0
+        if path.exists():
+            for raw, _line, checksum in _sealed_lines(path):
+                whole, self._checksum = whole + len(raw), checksum
+            os.truncate(path, whole)
+        self._stream = path.open("ab")
+
+    def write(self, event: Event) -> dict[str, Any]:
+        """Add an event with the present time, and return its line."""
+        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds")} | event.to_dict()
+        text, self._checksum = seal(line, self._checksum)
+        self._stream.write(text.encode())
+        self._stream.flush()
+        if isinstance(event, Saved | Stopped):
+            os.fsync(self._stream.fileno())
+        return line
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+
+def record(folder: Path, events: Iterable[Event]) -> Iterator[Event]:
+    """Write each event of a run to its journal, then pass it on."""
+    journal = Journal(folder)
+    try:
+        for event in events:
+            journal.write(event)
+            yield event
+    finally:
+        journal.close()
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """Return a run's events; those that a resume took back (their step is above `resumed_from`) are left out.
+
+    Raises:
+        DamagedFile: a line before the last does not fit its checksum.
+    """
+    path = folder / FILE
+    lines: list[dict[str, Any]] = []
+    if not path.exists():
+        return lines
+    for _raw, line, _checksum in _sealed_lines(path):
+        if line["event"] == "started" and line["resumed_from"] is not None:
+            lines = [earlier for earlier in lines if earlier["step"] <= line["resumed_from"]]
+        lines.append(line)
+    return lines
+
+
+def _sealed_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any], int]]:
+    """Yield each whole line, its content and its checksum; a torn last line ends the walk."""
+    checksum = 0
+    with path.open("rb") as stream:
+        for number, raw in enumerate(stream, 1):
+            line = unseal(raw, checksum)
+            if line is None:
+                if stream.read(1):
+                    raise DamagedFile(f"{path} is damaged at line {number}: its checksum does not fit.")
+                return
+            _, checksum = seal(line, checksum)
+            yield raw, line, checksum

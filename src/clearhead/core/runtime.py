@@ -1,0 +1,102 @@
+"""Where and how numbers are computed: device, dtype, threads and rank as one frozen value."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from clearhead.core.errors import UserError
+
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The frozen choice of how a run computes.
+
+    Args:
+        device: a torch device name, such as cpu, cuda or mps.
+        precision: fp32, or bf16 for matrix products while the weights stay fp32.
+        threads: threads of one operation on the CPU.
+        deterministic: only algorithms that give the same bits every time.
+        rank: this process's number among `world_size` that train together.
+    """
+
+    device: str = "cpu"
+    precision: Precision = "fp32"
+    threads: int = 1
+    deterministic: bool = True
+    rank: int = 0
+    world_size: int = 1
+
+    def apply(self) -> None:
+        """Set torch up for this process."""
+        torch.set_num_threads(self.threads)
+        torch.use_deterministic_algorithms(self.deterministic and self.device == "cpu")
+        # Numbers below 1e-38 cost a CPU a hundred times a normal one's time and change nothing.
+        torch.set_flush_denormal(True)
+
+    def products(self) -> contextlib.AbstractContextManager[object]:
+        """Return the context in which a forward pass runs, which sets the dtype of its matrix products."""
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
+
+
+def choose_device(name: str | None) -> str:
+    """Return the device that a user names, or a CUDA GPU where there is one, else the CPU.
+
+    MPS is not chosen unasked: it has been slower and wrong for small models.
+
+    Raises:
+        UserError: the device is unknown or not there.
+    """
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise UserError(f"The device {name} is not available here; leave --device out to train on the CPU.") from None
+    return str(device)
+
+
+def choose_threads(wanted: int | None, *, probe_seconds: float = 0.05) -> int:
+    """Return the number of threads that multiplies matrices of a small model fastest here.
+
+    Two threads beside another busy process can be many times slower than one, so both are tried.
+    """
+    cores = available_cores()
+    if wanted is not None:
+        if not 1 <= wanted <= 4 * cores:
+            raise UserError(f"--threads must lie between 1 and {4 * cores} on this machine, not {wanted}.")
+        return wanted
+    if cores == 1:
+        return 1
+    before = torch.get_num_threads()
+    rates = {threads: _products_per_second(threads, probe_seconds) for threads in (1, cores)}
+    torch.set_num_threads(before)
+    return max(rates, key=lambda threads: rates[threads])
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _products_per_second(threads: int, seconds: float) -> float:
+    torch.set_num_threads(threads)
+    left, right = torch.ones(1024, 192), torch.ones(192, 768)
+    left @ right
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        left @ right
+        count += 1
+    return count / (time.perf_counter() - start)

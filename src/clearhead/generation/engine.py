@@ -1,0 +1,209 @@
+"""Writing with a model: prefill, decode, stop. Text leaves as events, one for each token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clearhead.generation.sampling import Sampling, distribution, draw
+from clearhead.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What to write.
+
+    Args:
+        prompt: ids that the text continues; see `prompt_ids`.
+        samples: how many texts, written side by side in one batch.
+        num_tokens: the most tokens to write in each.
+        stop: texts at which a sample ends; they are not part of it.
+        seed: sample i draws from (seed, i), whatever the other samples do.
+        use_cache: keep what was read; without it each token reads its whole window again.
+    """
+
+    prompt: Sequence[int]
+    samples: int = 1
+    num_tokens: int = 200
+    sampling: Sampling = field(default_factory=Sampling)
+    stop: tuple[str, ...] = ()
+    seed: int = 1
+    use_cache: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token of one sample, as soon as it is drawn.
+
+    Args:
+        sample: which sample it belongs to.
+        text: what may be shown now; text that could be the start of a stop string waits.
+        probability: the token's probability in the filtered distribution.
+        finished: "" while the sample goes on, else "length", "stop" or "end" (of the document).
+    """
+
+    sample: int
+    id: int
+    text: str
+    probability: float
+    finished: str
+
+
+def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """Return the ids that a prompt begins with: after `<|end|>` where documents have one; empty, after a line end."""
+    ids = [int(id_) for id_ in tokenizer.encode(prompt)] if prompt else []
+    if tokenizer.end is not None:
+        return [tokenizer.end, *ids]
+    return ids or line_end(tokenizer)
+
+
+def line_end(tokenizer: Tokenizer) -> list[int]:
+    """Return the ids of a line end, or the first id where the tokenizer has none."""
+    known = tokenizer.lossless or "\n" in "".join(tokenizer.token_text(i) for i in range(tokenizer.vocabulary_size))
+    if not known:
+        return [0]
+    return [int(id_) for id_ in tokenizer.encode("\n")][:1] or [0]
+
+
+def window_start(num_tokens: int, context_length: int) -> int:
+    """Return where the window begins that reads `num_tokens` tokens.
+
+    It begins at 0 while everything fits. A window that would be too long by one begins anew on its last half. The
+    rule knows only the number of tokens, so writing with and without a cache sees the same windows.
+    """
+    if num_tokens <= context_length:
+        return 0
+    stride = context_length - context_length // 2
+    return stride * -(-(num_tokens - context_length) // stride)
+
+
+class Reader:
+    """Gives a model's logits for the next token of growing rows, through a cache or without one."""
+
+    def __init__(self, model: Any, tokens: Tensor, *, use_cache: bool) -> None:
+        self.model, self.tokens = model, tokens
+        self.start = 0
+        self.cache = model.new_cache(tokens.size(0)) if use_cache and hasattr(model, "new_cache") else None
+
+    def append(self, column: Tensor) -> None:
+        """Add one token to every row."""
+        self.tokens = torch.cat((self.tokens, column[:, None]), dim=1)
+
+    def logits(self) -> Tensor:
+        """Return the logits of the token after the last one, (B, V)."""
+        start = window_start(self.tokens.size(1), int(self.model.context_length))
+        if self.cache is None:
+            logits: Tensor = self.model(self.tokens[:, start:])[:, -1]
+            return logits
+        if start != self.start:
+            self.cache.clear()
+            self.start = start
+        unread = self.tokens[:, start + self.cache.offset :]
+        latest: Tensor = self.model(unread, cache=self.cache)[:, -1]
+        return latest
+
+
+class StopText:
+    """Lets text through until a stop string shows, and holds back what could be the beginning of one."""
+
+    def __init__(self, stop: tuple[str, ...]) -> None:
+        self.stop = tuple(text for text in stop if text)
+        self.held = ""
+
+    def push(self, text: str) -> tuple[str, bool]:
+        """Return what may be shown now, and whether a stop string has come."""
+        self.held += text
+        found = [place for place in (self.held.find(stop) for stop in self.stop) if place >= 0]
+        if found:
+            shown, self.held = self.held[: min(found)], ""
+            return shown, True
+        waits = max((self._overlap(stop) for stop in self.stop), default=0)
+        shown, self.held = self.held[: len(self.held) - waits], self.held[len(self.held) - waits :]
+        return shown, False
+
+    def flush(self) -> str:
+        """Return what was held back."""
+        shown, self.held = self.held, ""
+        return shown
+
+    def _overlap(self, stop: str) -> int:
+        lengths = range(min(len(stop) - 1, len(self.held)), 0, -1)
+        return next((length for length in lengths if self.held.endswith(stop[:length])), 0)
+
+
+class Sample:
+    """One text as it grows."""
+
+    def __init__(self, tokenizer: Tokenizer, request: Request, number: int) -> None:
+        self.number = number
+        self.end = tokenizer.end
+        self.stream = tokenizer.stream()
+        self.stopper = StopText(request.stop)
+        self.left = request.num_tokens
+        self.random = torch.Generator().manual_seed(sample_seed(request.seed, number))
+
+    def uniform(self) -> float:
+        """Return the next random number of this sample's own stream."""
+        return float(torch.rand((), generator=self.random, dtype=torch.float64))
+
+    def take(self, id_: int, probability: float) -> Token:
+        """Take a drawn token in, and say what may be shown and whether this was the last."""
+        self.left -= 1
+        if id_ == self.end:
+            return Token(self.number, id_, self._rest(), probability, "end")
+        shown, stopped = self.stopper.push(self.stream.push(id_))
+        if stopped:
+            return Token(self.number, id_, shown, probability, "stop")
+        if self.left == 0:
+            return Token(self.number, id_, shown + self._rest(), probability, "length")
+        return Token(self.number, id_, shown, probability, "")
+
+    def _rest(self) -> str:
+        shown, stopped = self.stopper.push(self.stream.flush())
+        return shown if stopped else shown + self.stopper.flush()
+
+
+def sample_seed(seed: int, number: int) -> int:
+    """Return the seed of one sample's random numbers."""
+    return (seed * 1_000_003 + number * 7_919 + 1) % 2**63
+
+
+@torch.inference_mode()
+def generate(model: torch.nn.Module, tokenizer: Tokenizer, request: Request) -> Iterator[Token]:
+    """Write, and yield every token of every sample as it is drawn.
+
+    A model is any module with `forward(tokens) -> (B, T, V)` and `context_length`; where it has `new_cache`, that is
+    used unless the request says otherwise. The model should be in evaluation mode.
+    """
+    device = next(model.parameters()).device
+    prompt = torch.tensor([list(request.prompt)] * request.samples, dtype=torch.long, device=device)
+    reader = Reader(model, prompt, use_cache=request.use_cache)
+    samples = [Sample(tokenizer, request, number) for number in range(request.samples)]
+    going = set(range(request.samples))
+    for _ in range(request.num_tokens):
+        logits = reader.logits().cpu()
+        start = window_start(reader.tokens.size(1), int(model.context_length))  # type: ignore[arg-type]
+        probabilities = distribution(logits, reader.tokens[:, start:].cpu(), request.sampling)
+        ids = draw(probabilities, torch.tensor([sample.uniform() for sample in samples], dtype=torch.float64))
+        for sample in samples:
+            if sample.number in going:
+                id_ = int(ids[sample.number])
+                token = sample.take(id_, float(probabilities[sample.number, id_]))
+                yield token
+                if token.finished:
+                    going.remove(sample.number)
+        if not going:
+            return
+        reader.append(ids.to(device))
+
+
+def write(model: torch.nn.Module, tokenizer: Tokenizer, request: Request) -> list[str]:
+    """Return the samples' texts, without the prompt."""
+    texts = [""] * request.samples
+    for token in generate(model, tokenizer, request):
+        texts[token.sample] += token.text
+    return texts

@@ -1,0 +1,113 @@
+"""From logits to the next token: pure functions, each of which does one thing to a distribution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from clearhead.core.errors import UserError
+
+Logits = Float[Tensor, "B V"]
+
+NEVER = float("-inf")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """How the next token is chosen. The filters work in the order in which they stand here.
+
+    Args:
+        repetition_penalty: above 1, tokens that stand in the context become less likely.
+        temperature: below 1 sharper, above 1 flatter; 0 always takes the likeliest token.
+        top_k: only so many of the likeliest tokens stay.
+        top_p: only the likeliest tokens stay that together have this much probability.
+        min_p: only tokens stay that are at least this share as likely as the likeliest.
+    """
+
+    repetition_penalty: float = 1.0
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+    def __post_init__(self) -> None:
+        checks = {
+            "repetition_penalty must be above 0": self.repetition_penalty > 0,
+            "temperature must be 0 or more": 0 <= self.temperature < float("inf"),
+            "top_k must be at least 1": self.top_k is None or self.top_k >= 1,
+            "top_p must be above 0 and at most 1": 0 < self.top_p <= 1,
+            "min_p must be from 0 to 1": 0 <= self.min_p <= 1,
+        }
+        for rule, holds in checks.items():
+            if not holds:
+                raise UserError(f"{rule}, not {getattr(self, rule.split()[0])}.")
+
+
+def distribution(logits: Logits, context: Int[Tensor, "B N"], sampling: Sampling) -> Float[Tensor, "B V"]:
+    """Return the probabilities from which the next token is drawn.
+
+    Raises:
+        UserError: a logit is not a number, so the model is broken.
+    """
+    logits = logits.float()
+    if not bool(logits.isfinite().all()):
+        raise UserError("The model's logits are not finite, so nothing can be drawn: its training went wrong.")
+    logits = penalize_repetition(logits, context, sampling.repetition_penalty)
+    if sampling.temperature == 0:
+        return torch.nn.functional.one_hot(logits.argmax(-1), logits.size(-1)).float()
+    logits = logits / sampling.temperature
+    logits = keep_top_k(logits, sampling.top_k)
+    logits = keep_top_p(logits, sampling.top_p)
+    return keep_min_p(logits, sampling.min_p).softmax(-1)
+
+
+def penalize_repetition(logits: Logits, context: Int[Tensor, "B N"], penalty: float) -> Logits:
+    """Divide the positive logits of tokens in the context by the penalty, and multiply the negative ones.
+
+    Source: Keskar et al. 2019 (CTRL), section 4.1.
+    """
+    if penalty == 1.0 or context.size(1) == 0:
+        return logits
+    seen = logits.gather(1, context.long())
+    return logits.scatter(1, context.long(), torch.where(seen > 0, seen / penalty, seen * penalty))
+
+
+def keep_top_k(logits: Logits, k: int | None) -> Logits:
+    """Leave the k largest logits of each row; ties with the k-th stay. Source: Fan et al. 2018."""
+    if k is None or k >= logits.size(-1):
+        return logits
+    smallest = logits.topk(k, dim=-1).values[:, -1:]
+    return logits.masked_fill(logits < smallest, NEVER)
+
+
+def keep_top_p(logits: Logits, p: float) -> Logits:
+    """Leave the smallest set of likeliest tokens whose probability reaches p. Source: Holtzman et al. 2020."""
+    if p >= 1.0:
+        return logits
+    ordered, order = logits.softmax(-1).sort(dim=-1, descending=True, stable=True)
+    # A token goes when those before it reach p already; the first one always stays.
+    before = ordered.cumsum(-1) - ordered
+    return logits.masked_fill(torch.zeros_like(before).scatter(1, order, before) >= p, NEVER)
+
+
+def keep_min_p(logits: Logits, p: float) -> Logits:
+    """Leave the tokens at least p times as likely as the likeliest one. Source: Nguyen et al. 2024."""
+    if p == 0.0:
+        return logits
+    probabilities = logits.softmax(-1)
+    return logits.masked_fill(probabilities < p * probabilities.amax(-1, keepdim=True), NEVER)
+
+
+def draw(probabilities: Float[Tensor, "B V"], uniforms: Float[Tensor, " B"]) -> Int[Tensor, " B"]:
+    """Return for each row the token at which the cumulated probability passes its uniform number in [0, 1).
+
+    Unlike torch.multinomial this says which luck led to which token, so a draw can be repeated and altered.
+    """
+    cumulated = probabilities.double().cumsum(-1)
+    targets = uniforms.double().unsqueeze(-1) * cumulated[:, -1:]
+    # Rounding can leave a target at the very end; the last token with a probability then answers.
+    last = probabilities.size(-1) - 1 - probabilities.flip(-1).ne(0).int().argmax(-1)
+    return torch.searchsorted(cumulated, targets, right=True).squeeze(-1).minimum(last)

@@ -1,0 +1,224 @@
+"""A step of a run on disk: named tensors and a state, hashed, written whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from clearhead.core.errors import DamagedFile, UserError
+from clearhead.core.files import drop_file, manifest, new_folder, to_json, verify_folder, write_atomically
+from clearhead.core.run import FORMAT, Run, read_versioned
+
+MODEL_FILE = "model.safetensors"
+AVERAGE_FILE = "average.safetensors"
+OPTIMIZER_FILE = "optimizer.safetensors"
+STATE_FILE = "state.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a saved step holds.
+
+    Args:
+        average: the averaged weights, where the run keeps them.
+        optimizer: the optimizers' memory; empty for a step that was kept only to be looked at.
+        state: the training loop's state, with the run's best step so far.
+    """
+
+    step: int
+    model: Mapping[str, Tensor]
+    state: Mapping[str, Any]
+    average: Mapping[str, Tensor] | None = None
+    optimizer: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def save(run: Run, checkpoint: Checkpoint) -> Path:
+    """Store a step and return its folder; a step that is stored already and whole stays as it is."""
+    folder = run.step_folder(checkpoint.step)
+    if folder.exists():
+        if is_whole(folder):
+            return folder
+        shutil.rmtree(folder)
+    with new_folder(folder) as temporary:
+        save_tensors(temporary / MODEL_FILE, checkpoint.model)
+        if checkpoint.average is not None:
+            save_tensors(temporary / AVERAGE_FILE, checkpoint.average)
+        if checkpoint.optimizer:
+            save_tensors(temporary / OPTIMIZER_FILE, checkpoint.optimizer)
+        write_atomically(temporary / STATE_FILE, to_json({"format": FORMAT, **checkpoint.state}))
+    return folder
+
+
+def load(run: Run, step: int) -> Checkpoint:
+    """Read a step after its hashes were checked.
+
+    Raises:
+        DamagedFile: a file is missing or was changed; it is named.
+    """
+    folder = run.step_folder(step)
+    if not folder.is_dir():
+        have = ", ".join(str(number) for number in run.steps()) or "none"
+        raise UserError(f"{run.path} has no saved step {step}; it has {have}.")
+    verify_folder(folder)
+    average, optimizer = holds(folder, AVERAGE_FILE), holds(folder, OPTIMIZER_FILE)
+    return Checkpoint(
+        step=step,
+        model=load_tensors(folder / MODEL_FILE),
+        state=read_state(folder),
+        average=load_tensors(folder / AVERAGE_FILE) if average else None,
+        optimizer=load_tensors(folder / OPTIMIZER_FILE) if optimizer else {},
+    )
+
+
+def is_whole(folder: Path) -> bool:
+    """Say whether every file of a stored step is what was written."""
+    try:
+        verify_folder(folder)
+    except DamagedFile:
+        return False
+    return True
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """Return a step's state without its format number."""
+    state = read_versioned(folder / STATE_FILE)
+    del state["format"]
+    return state
+
+
+def newest(run: Run, *, resumable: bool = True) -> tuple[int, list[str]]:
+    """Return the newest step that is whole, and a sentence for each newer one that is not.
+
+    Args:
+        resumable: only steps that hold the optimizers' memory count.
+
+    Raises:
+        DamagedFile: steps are there, but none is whole.
+    """
+    troubles: list[str] = []
+    for step in reversed(run.steps()):
+        folder = run.step_folder(step)
+        try:
+            verify_folder(folder)
+        except DamagedFile as error:
+            troubles.append(str(error))
+            continue
+        if not resumable or holds(folder, OPTIMIZER_FILE):
+            return step, troubles
+    if troubles:
+        raise DamagedFile(f"No saved step of {run.path} is whole: {troubles[0]}")
+    raise UserError(f"{run.path} has no saved step yet; clearhead train --resume {run.path} continues it.")
+
+
+def best(run: Run) -> tuple[int, str, list[str]]:
+    """Return the best step, which of its weights count ("raw" or "average"), and sentences about damaged steps.
+
+    The newest whole step's state names it; before the first evaluation the newest step stands in.
+    """
+    step, troubles = newest(run)
+    named = read_state(run.step_folder(step))["best"]
+    if named and is_whole(run.step_folder(named["step"])):
+        return named["step"], named["weights"], troubles
+    if named:
+        troubles.append(f"The best step, {named['step']}, is damaged or missing; step {step} is used in its place.")
+    return step, "average" if holds(run.step_folder(step), AVERAGE_FILE) else "raw", troubles
+
+
+def rotate(run: Run, keep: str, spaced: frozenset[int]) -> None:
+    """Remove saved steps that need not stay, once the newest one verifies.
+
+    Args:
+        keep: "newest" leaves the best and the newest two, "spaced" also the weights of the steps in `spaced`, "all"
+            every step.
+    """
+    if keep == "all":
+        return
+    step, _ = newest(run)
+    named = read_state(run.step_folder(step))["best"]
+    resumable = [number for number in run.steps() if holds(run.step_folder(number), OPTIMIZER_FILE)]
+    stay = {*resumable[-2:], named["step"]} if named else set(resumable[-2:])
+    for number in run.steps():
+        if number in stay:
+            continue
+        if keep == "spaced" and number in spaced:
+            strip(run, number)
+        else:
+            shutil.rmtree(run.step_folder(number))
+
+
+def strip(run: Run, step: int) -> None:
+    """Leave of a step only what looking at it needs: weights and state."""
+    folder = run.step_folder(step)
+    if holds(folder, OPTIMIZER_FILE):
+        drop_file(folder, OPTIMIZER_FILE)
+
+
+def holds(folder: Path, name: str) -> bool:
+    """Say whether a file belongs to a stored step: its manifest lists it."""
+    return name in manifest(folder)
+
+
+def log_spaced(steps: int, count: int = 30) -> frozenset[int]:
+    """Return about `count` steps between 1 and `steps`, each further from the last by the same factor."""
+    if steps <= count:
+        return frozenset(range(1, steps + 1))
+    return frozenset(round(steps ** (index / (count - 1))) for index in range(count))
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write named tensors in the safetensors format; no two of them may share memory."""
+    whole = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    save_file(whole, path)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read named tensors.
+
+    Raises:
+        DamagedFile: the file is not in the safetensors format.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DamagedFile(f"{path} cannot be read: {error}.") from None
+
+
+def model_tensors(model: torch.nn.Module) -> dict[str, Tensor]:
+    """Return a model's parameters and stored buffers by name, each piece of memory once."""
+    seen: set[int] = set()
+    unique = {}
+    for name, tensor in model.state_dict().items():
+        if tensor.data_ptr() not in seen:
+            unique[name] = tensor
+            seen.add(tensor.data_ptr())
+    return unique
+
+
+def load_model_tensors(model: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put stored tensors into a model.
+
+    Raises:
+        DamagedFile: a name or a shape does not fit the model.
+    """
+    own = model_tensors(model)
+    for name in sorted(set(own) ^ set(tensors)):
+        raise DamagedFile(f"The saved weights do not fit the model: {name} is only in one of them.")
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            if own[name].shape != tensor.shape:
+                raise DamagedFile(f"The saved weights do not fit the model: {name} has shape {tuple(tensor.shape)}.")
+            own[name].copy_(tensor)
+
+
+def sizes(run: Run) -> Iterator[tuple[int, int]]:
+    """Yield each saved step and its bytes on disk."""
+    for step in run.steps():
+        yield step, sum(file.stat().st_size for file in run.step_folder(step).iterdir())

@@ -1,0 +1,78 @@
+"""From the name of a run to its model, tokenizer and config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from clearhead.core.config import build
+from clearhead.core.run import Run, Selection, select
+from clearhead.model.build import build_model
+from clearhead.model.config import BigramConfig, GptConfig, ModelConfig
+from clearhead.store import checkpoint
+from clearhead.text.tokenizer import Tokenizer, load_tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A trained model with what it needs to be used.
+
+    Args:
+        description: the run's run.json.
+        notices: sentences about damaged steps that were passed over.
+    """
+
+    run: Run
+    step: int
+    model: nn.Module
+    tokenizer: Tokenizer
+    description: dict[str, Any]
+    notices: tuple[str, ...]
+
+
+def load(text: str, *, model: nn.Module | None = None) -> Loaded:
+    """Open the run that `text` names (RUN, RUN@STEP, RUN@best, RUN@last); without a step, its best one.
+
+    Args:
+        model: the model to fill, for a run that trained a module of the user's own.
+
+    Raises:
+        UserError: no such run or step. DamagedFile: its files are not what was written.
+    """
+    return load_selection(select(text, "best"), model=model)
+
+
+def load_selection(selection: Selection, *, model: nn.Module | None = None) -> Loaded:
+    """Open a run at a step."""
+    run = selection.run
+    run.verify()
+    description = run.describe()
+    tokenizer = load_tokenizer(run.tokenizer)
+    step, weights, notices = find_step(selection)
+    stored = checkpoint.load(run, step)
+    if model is None:
+        model = build_model(model_config(description), tokenizer.vocabulary_size)
+    tensors = dict(stored.model)
+    if weights == "average" and stored.average is not None:
+        tensors.update(stored.average)
+    checkpoint.load_model_tensors(model, tensors)
+    return Loaded(run, step, model.eval(), tokenizer, description, tuple(notices))
+
+
+def find_step(selection: Selection) -> tuple[int, str, list[str]]:
+    """Return the step that a selection means, which of its weights count, and notices."""
+    if selection.step == "best":
+        return checkpoint.best(selection.run)
+    if selection.step == "last":
+        step, notices = checkpoint.newest(selection.run)
+        return step, "average", notices
+    return int(selection.step), "average", []
+
+
+def model_config(description: dict[str, Any]) -> ModelConfig:
+    """Return the model's config out of a run's run.json."""
+    kinds: dict[str, type[ModelConfig]] = {"gpt": GptConfig, "bigram": BigramConfig}
+    values = description["config"]["model"]
+    return build(kinds[values["kind"]], values, where="model")

@@ -1,0 +1,226 @@
+"""What can be set about a whole run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from clearhead.model.config import GptConfig, ModelConfig
+from clearhead.text.config import TextConfig, TokenizerConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdamWConfig:
+    """Adam with decoupled weight decay on matrices (Loshchilov and Hutter 2019).
+
+    Args:
+        learning_rate: the peak, for every parameter.
+    """
+
+    kind: Literal["adamw"] = "adamw"
+    learning_rate: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.99
+    epsilon: float = 1e-8
+    weight_decay: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MuonConfig:
+    """Muon for the matrices inside the blocks, AdamW without decay for everything else (Jordan et al. 2024).
+
+    Args:
+        learning_rate: the peak for the blocks' matrices, whose updates are made orthogonal first.
+        momentum: how much of the earlier gradients is kept.
+        weight_decay: decoupled, on the blocks' matrices alone.
+        newton_schulz_steps: iterations that make an update orthogonal.
+        embedding_learning_rate: AdamW's peak for embeddings.
+        head_learning_rate: AdamW's peak for the head.
+        gain_learning_rate: AdamW's peak for vectors.
+    """
+
+    kind: Literal["muon"] = "muon"
+    learning_rate: float = 0.02
+    momentum: float = 0.95
+    weight_decay: float = 0.0
+    newton_schulz_steps: int = 5
+    embedding_learning_rate: float = 0.02
+    head_learning_rate: float = 0.01
+    gain_learning_rate: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.95
+    epsilon: float = 1e-10
+
+
+OptimizerConfig = AdamWConfig | MuonConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConstantConfig:
+    """The peak learning rate throughout, after a linear warm-up.
+
+    Args:
+        warmup_steps: steps in which the rate rises from near zero to its peak.
+    """
+
+    kind: Literal["constant"] = "constant"
+    warmup_steps: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CosineConfig:
+    """From the peak to `final` of it along half a cosine (Loshchilov and Hutter 2017).
+
+    Args:
+        warmup_steps: steps in which the rate rises from near zero to its peak.
+        final: what is left of the peak at the end.
+    """
+
+    kind: Literal["cosine"] = "cosine"
+    warmup_steps: int = 100
+    final: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LinearConfig:
+    """From the peak straight to zero at the end of the run.
+
+    Args:
+        warmup_steps: steps in which the rate rises from near zero to its peak.
+    """
+
+    kind: Literal["linear"] = "linear"
+    warmup_steps: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WarmupStableDecayConfig:
+    """The peak for most of the run, then straight to zero (Hu et al. 2024).
+
+    Args:
+        warmup_steps: steps in which the rate rises from near zero to its peak.
+        decay_share: the part of the run in which it falls.
+    """
+
+    kind: Literal["wsd"] = "wsd"
+    warmup_steps: int = 0
+    decay_share: float = 0.4
+
+
+ScheduleConfig = ConstantConfig | CosineConfig | LinearConfig | WarmupStableDecayConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShuffledConfig:
+    """Windows in a keyed random order, each once an epoch, with a fresh phase every epoch."""
+
+    kind: Literal["shuffled"] = "shuffled"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RandomOffsetsConfig:
+    """Windows at random places, with replacement, as in the lecture."""
+
+    kind: Literal["random_offsets"] = "random_offsets"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """How a run is trained.
+
+    Args:
+        steps: the length of the run in updates; at most one of steps, tokens, epochs and minutes is given.
+        tokens: the length of the run in training targets.
+        epochs: the length of the run in passes over the training part.
+        minutes: the length of the run in minutes on this machine.
+        sequences_per_step: windows in the batch of one update.
+        micro_batches: parts into which that batch is cut, one after another, to save memory.
+        order: how windows are drawn.
+        clip_norm: gradients with a larger norm are scaled down to it.
+        averaging: the decay of the running average of the weights, which is then evaluated in their place.
+        seed: what weights, order and dropout are drawn from.
+        device: a torch device; without one a CUDA GPU if there is one, else the CPU.
+        precision: "bf16" multiplies matrices in bfloat16; weights stay in float32.
+        threads: CPU threads; without a number, chosen by a probe.
+        deterministic: the same bits every time on a CPU.
+        compile: let torch.compile make kernels; costs seconds at the start.
+        recompute: keep less for the backward pass and compute it again (gradient checkpointing).
+        log_every: steps between `stepped` events; without a number 1 for runs below 10,000 steps, else 10.
+        evaluate_every: steps between evaluations; without a number, chosen by a probe to take about 5 % of the time.
+        save_every: steps between saved steps; without a number, as evaluate_every.
+        keep: which saved steps stay: "newest" (the best and the newest two), "spaced" (also the weights alone of
+            about 30 steps, dense at first) or "all"; without a word, "spaced" below 5 million parameters.
+        patience: evaluations without a gain above one standard error before the learning rate goes down and the
+            run ends; without a number, 5 for texts under 5 MB in runs limited by epochs or minutes, else never.
+        sample_prompt: what the samples during training begin with; without one, a line end or `<|end|>`.
+        sample_tokens: how long those samples are.
+    """
+
+    steps: int | None = None
+    tokens: int | None = None
+    epochs: float | None = None
+    minutes: float | None = None
+    sequences_per_step: int = 32
+    micro_batches: int = 1
+    order: ShuffledConfig | RandomOffsetsConfig = field(default_factory=ShuffledConfig)
+    clip_norm: float | None = 1.0
+    averaging: float | None = None
+    seed: int = 1
+    device: str | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+    threads: int | None = None
+    deterministic: bool = True
+    compile: bool = False
+    recompute: bool = False
+    log_every: int | None = None
+    evaluate_every: int | None = None
+    save_every: int | None = None
+    keep: Literal["newest", "spaced", "all"] | None = None
+    patience: int | None = None
+    sample_prompt: str | None = None
+    sample_tokens: int = 200
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("steps", "tokens", "epochs", "minutes") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"give only one of steps, tokens, epochs and minutes, not {' and '.join(given)}.")
+        positive = [*given, "sequences_per_step", "micro_batches", "clip_norm", "sample_tokens"]
+        positive += ["threads", "log_every", "evaluate_every", "save_every"]
+        for name in positive:
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be above 0, not {value}.")
+        if self.micro_batches > self.sequences_per_step:
+            raise ValueError(
+                f"micro_batches = {self.micro_batches} is more than sequences_per_step = {self.sequences_per_step}; "
+                f"at most {self.sequences_per_step} parts can be cut."
+            )
+        if self.averaging is not None and not 0.0 < self.averaging < 1.0:
+            raise ValueError(f"averaging is a decay between 0 and 1, such as 0.99, not {self.averaging}.")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must be between 0 and {2**63 - 1}, not {self.seed}.")
+
+    def planned_steps(self, tokens_per_step: int, windows_per_epoch: int) -> int | None:
+        """Return the number of updates of a run limited by steps, tokens or epochs, or None."""
+        if self.tokens is not None:
+            return max(1, round(self.tokens / tokens_per_step))
+        if self.epochs is not None:
+            return max(1, math.ceil(self.epochs * windows_per_epoch / self.sequences_per_step))
+        return self.steps
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """Everything that decides a run, besides its text.
+
+    Args:
+        tokenizer: how text becomes ids; without one, characters below 4 MB of text, else byte-pair encoding.
+    """
+
+    text: TextConfig = field(default_factory=TextConfig)
+    tokenizer: TokenizerConfig | None = None
+    model: ModelConfig = field(default_factory=GptConfig)
+    optimizer: OptimizerConfig = field(default_factory=MuonConfig)
+    schedule: ScheduleConfig = field(default_factory=LinearConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)

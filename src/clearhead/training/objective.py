@@ -1,0 +1,56 @@
+"""What a run minimises: a function from a model and a batch to a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clearhead.text.batches import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A loss that can be added over micro-batches and processes.
+
+    Args:
+        total: nats summed over the targets.
+        weight: the number of targets, or the sum of their weights.
+    """
+
+    total: Tensor
+    weight: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+Objective = Callable[[nn.Module, Batch[Tensor]], Loss]
+
+
+def next_token(model: nn.Module, batch: Batch[Tensor]) -> Loss:
+    """Sum the cross-entropy of each position's next token.
+
+    Logits are (B, T, V) and targets (B, T); both are flattened to one row for each target, since
+    `cross_entropy` takes classes in the second dimension.
+    """
+    logits = model(batch.tokens)
+    rows, targets = logits.flatten(0, 1).float(), batch.targets.flatten()
+    if batch.weights is None:
+        return Loss(F.cross_entropy(rows, targets, reduction="sum"), float(targets.numel()))
+    nats = F.cross_entropy(rows, targets, reduction="none")
+    weights = batch.weights.flatten()
+    return Loss((nats * weights).sum(), float(weights.sum()))
+
+
+class Step(nn.Module):
+    """A model and its objective as one module, which compilers and parallel wrappers wrap from outside."""
+
+    def __init__(self, model: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+
+    def forward(self, batch: Batch[Tensor]) -> Loss:
+        """Return the loss of a batch."""
+        return self.objective(self.model, batch)
