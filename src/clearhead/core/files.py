@@ -144,3 +144,38 @@ def drop_file(folder: Path, name: str) -> None:
     left = {other: entry for other, entry in manifest(folder).items() if other != name}
     write_atomically(folder / MANIFEST, to_json({"format": 1, "files": left}))
     (folder / name).unlink()
+
+
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process alone, for the length of a block; a crash lets it go.
+
+    Raises:
+        UserError: another process holds it; its number is named.
+    """
+    path = folder / "lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        if not _try_lock(descriptor):
+            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+            raise UserError(f"{folder} is being trained by another process (number {holder}); wait for it or stop it.")
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows has no flock; two writers are not kept apart there.
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

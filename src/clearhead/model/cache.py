@@ -10,12 +10,13 @@ from torch import Tensor
 
 
 class Slot:
-    """One layer's keys and values, in memory that is taken once."""
+    """One layer's keys and values, in memory that is taken once, and the latest inputs of its convolution."""
 
     def __init__(self, keys: Float[Tensor, "B K S D"], values: Float[Tensor, "B K S D"]) -> None:
         self.keys = keys
         self.values = values
         self.length = 0
+        self.recent: Tensor | None = None
 
     def append(
         self, keys: Float[Tensor, "B K T D"], values: Float[Tensor, "B K T D"]
@@ -27,6 +28,18 @@ class Slot:
         self.values[:, :, self.length : end] = values
         self.length = end
         return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def with_recent(self, x: Float[Tensor, "B T C"], count: int) -> Float[Tensor, "B T+count C"]:
+        """Return x after the `count` states that came before it (zeros at the start), and keep its own last ones."""
+        before = x.new_zeros(x.size(0), count, x.size(2)) if self.recent is None else self.recent
+        joined = torch.cat((before, x), dim=1)
+        self.recent = joined[:, joined.size(1) - count :]
+        return joined
+
+    def clear(self) -> None:
+        """Forget everything; the memory of keys and values stays."""
+        self.length = 0
+        self.recent = None
 
 
 class Cache:
@@ -49,7 +62,7 @@ class Cache:
         """Forget everything; the memory stays."""
         self._offset = 0
         for slot in self.slots:
-            slot.length = 0
+            slot.clear()
 
     def __iter__(self) -> Iterator[Slot]:
         return iter(self.slots)

@@ -96,6 +96,9 @@ class GptConfig:
     Args:
         num_kv_heads: heads of keys and values, each shared by num_heads / num_kv_heads query heads; without it,
             as many as num_heads.
+        embedding_norm: the embedding passes the norm before the first block.
+        convolution: each feed-forward layer reads, channel by channel, a weighted sum of this many latest positions;
+            1 reads the position alone.
         kernel: how attention is computed; both give the same numbers, "explicit" spells them out.
         bias: the linear maps have a bias.
         qk_norm: queries and keys are divided by their root mean square before they meet.
@@ -116,6 +119,8 @@ class GptConfig:
     positions: PositionsConfig = field(default_factory=RotaryConfig)
     norm: NormConfig = field(default_factory=RMSNormConfig)
     feed_forward: FeedForwardConfig | SwiGLUConfig = field(default_factory=FeedForwardConfig)
+    embedding_norm: bool = True
+    convolution: int = 3
     kernel: Literal["fused", "explicit"] = "fused"
     bias: bool = False
     qk_norm: bool = True
@@ -125,7 +130,7 @@ class GptConfig:
     initialization: Literal["normal", "zero_residual"] = "zero_residual"
 
     def __post_init__(self) -> None:
-        for name in ("num_layers", "num_heads", "width", "context_length"):
+        for name in ("num_layers", "num_heads", "width", "context_length", "convolution"):
             require_positive(name, getattr(self, name))
         if self.width % self.num_heads:
             raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -96,6 +97,28 @@ def build_feed_forward(config: FeedForwardConfig | SwiGLUConfig, width: int, *, 
     return FeedForward(width, config, bias=bias)
 
 
+class ShortConvolution(nn.Module):
+    """Mix each position with the few before it, channel by channel: y_t = sum_i taps_i * x_(t-i).
+
+    It begins as the identity. Source: So et al. 2021 (Primer), section 4, a convolution of width 3 after each
+    projection of attention. Departs: it stands before the feed-forward layer, where it gained more (docs/log.md).
+    """
+
+    def __init__(self, width: int, reach: int) -> None:
+        super().__init__()
+        self.taps = nn.Parameter(torch.zeros(reach, width))
+        nn.init.ones_(self.taps[0])
+
+    def forward(self, x: Float[Tensor, "B T C"], slot: Slot | None = None) -> Float[Tensor, "B T C"]:
+        before = self.taps.size(0) - 1
+        padded = F.pad(x, (0, 0, before, 0)) if slot is None else slot.with_recent(x, before)
+        y = x * self.taps[0]
+        for distance in range(1, before + 1):
+            start = before - distance
+            y = y + padded[:, start : start + x.size(1)] * self.taps[distance]
+        return y
+
+
 class Block(nn.Module):
     """Communicate, then compute: x + attention(norm(x)), then x + feed_forward(norm(x)).
 
@@ -107,6 +130,7 @@ class Block(nn.Module):
         attention_norm: nn.Module,
         attention: Attention,
         feed_forward_norm: nn.Module,
+        convolution: ShortConvolution | None,
         feed_forward: nn.Module,
         dropout: float,
     ) -> None:
@@ -114,6 +138,7 @@ class Block(nn.Module):
         self.attention_norm = attention_norm
         self.attention = attention
         self.feed_forward_norm = feed_forward_norm
+        self.convolution = convolution
         self.feed_forward = feed_forward
         self.dropout = nn.Dropout(dropout)
 
@@ -133,7 +158,10 @@ class Block(nn.Module):
         )
         if tap is not None:
             x = tap("resid_mid", x)
-        thought = self.feed_forward(self.feed_forward_norm(x), scoped(tap, "mlp"))
+        heard = self.feed_forward_norm(x)
+        if self.convolution is not None:
+            heard = self.convolution(heard, slot)
+        thought = self.feed_forward(heard, scoped(tap, "mlp"))
         if tap is not None:
             thought = tap("mlp.out", thought)
         x = x + self.dropout(thought)

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from clearhead.model.attention import KERNELS, Attention
 from clearhead.model.cache import Cache, new_slot
 from clearhead.model.config import GptConfig
-from clearhead.model.layers import Block, build_feed_forward, build_norm
+from clearhead.model.layers import Block, ShortConvolution, build_feed_forward, build_norm
 from clearhead.model.masks import Causal, Mask
 from clearhead.model.positions import build_positions
 from clearhead.model.tap import Tap, scoped
@@ -39,6 +39,7 @@ class GPT(nn.Module):
             width=config.width,
             head_width=config.head_width,
         )
+        self.embedding_norm = build_norm(config.norm, config.width) if config.embedding_norm else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(build_block(config) for _ in range(config.num_layers))
         self.final_norm = build_norm(config.norm, config.width)
@@ -79,7 +80,7 @@ class GPT(nn.Module):
         x = self.embedding(tokens)
         if tap is not None:
             x = tap("embed.tok", x)
-        x = self.dropout(self.positions.embed(x, start))
+        x = self.dropout(self.embedding_norm(self.positions.embed(x, start)))
         for index, (block, slot) in enumerate(zip(self.blocks, cache or self._no_slots(), strict=True)):
             run = partial(block, mask=mask, positions=self.positions, slot=slot, tap=scoped(tap, f"blocks.{index}"))
             recompute = self.recompute_blocks and self.training and tap is None
@@ -111,8 +112,8 @@ class GPT(nn.Module):
 
 
 def role_of(name: str, parameter: Tensor) -> str:
-    """Return `embedding`, `head`, `hidden` (matrices inside the blocks) or `gain` (vectors)."""
-    if parameter.ndim < 2:
+    """Return `embedding`, `head`, `hidden` (matrices inside the blocks) or `gain` (vectors, and convolutions' taps)."""
+    if parameter.ndim < 2 or name.endswith(".taps"):
         return "gain"
     if name.startswith("unembedding"):
         return "head"
@@ -133,6 +134,7 @@ def build_block(config: GptConfig) -> Block:
         build_norm(config.norm, config.width),
         attention,
         build_norm(config.norm, config.width),
+        ShortConvolution(config.width, config.convolution) if config.convolution > 1 else None,
         build_feed_forward(config.feed_forward, config.width, bias=config.bias),
         config.dropout,
     )

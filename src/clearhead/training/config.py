@@ -41,11 +41,11 @@ class MuonConfig:
     """
 
     kind: Literal["muon"] = "muon"
-    learning_rate: float = 0.02
-    momentum: float = 0.95
+    learning_rate: float = 0.04
+    momentum: float = 0.9
     weight_decay: float = 0.0
     newton_schulz_steps: int = 5
-    embedding_learning_rate: float = 0.02
+    embedding_learning_rate: float = 0.1
     head_learning_rate: float = 0.01
     gain_learning_rate: float = 0.01
     beta1: float = 0.9

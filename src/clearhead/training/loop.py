@@ -55,6 +55,7 @@ class State:
     Args:
         train_seconds: spent in steps alone.
         without_gain: evaluations in a row that gained less than one standard error.
+        replanned: the length of a timed run was set anew already.
         average: the running average of the weights, where one is kept.
     """
 
@@ -65,6 +66,7 @@ class State:
     train_seconds: float = 0.0
     best: Best | None = None
     without_gain: int = 0
+    replanned: bool = False
     average: dict[str, Tensor] | None = None
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,0 +1,70 @@
+"""Measure how good a trained model is, on its own validation part or on another text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from clearhead.cli.main import Parser
+from clearhead.cli.terminal import console, print_json
+
+LONGEST_BAR = 40
+
+
+def run(parser: Parser, arguments: Sequence[str]) -> int:
+    """Score, and print what came out."""
+    parser.add_argument("run", metavar="RUN", help="which model")
+    parser.add_argument("text", nargs="?", metavar="TEXT", help="a file to score in place of the validation part")
+    parser.add_argument("--stride", type=int, metavar="N", help="also score with windows that move on by N targets")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    args = parser.parse(arguments)
+    import torch
+
+    from clearhead.core.runtime import choose_threads
+    from clearhead.store.load import load
+    from clearhead.training.assess import assess
+
+    torch.set_num_threads(choose_threads(None))
+    loaded = load(args.run)
+    result = assess(loaded, args.text, stride=args.stride)
+    for notice in loaded.notices:
+        console(stderr=True).print(notice, soft_wrap=True)
+    if args.json:
+        print_json(result)
+    else:
+        show(result)
+    return 0
+
+
+def show(result: Mapping[str, Any]) -> None:
+    """Print an assessment as tables."""
+    from clearhead.show.readable import count
+    from clearhead.show.terminal import table
+
+    out = console()
+    rows = [(f"{result['run']}@{result['step']}", result["nats_per_token"], result["bits_per_byte"])]
+    if "nats_per_token_sliding" in result:
+        rows.append(("with sliding windows", result["nats_per_token_sliding"], None))
+    for name, values in (result["baselines"] or {}).items():
+        rows.append((name, values["nats_per_token"], values["bits_per_byte"]))
+    if result["floor"]:
+        rows.append(("floor", result["floor"]["nats_per_token"], result["floor"]["bits_per_byte"]))
+    cells = [(name, f"{nats:.4f}", "" if bits is None else f"{bits:.4f}") for name, nats, bits in rows]
+    title = f"{count(result['tokens_scored'])} tokens of {result['split']}"
+    out.print(table(title, ("", "nats per token", "bits per byte"), cells))
+    out.print(f"Standard error {result['standard_error']:.4f} nats per token; perplexity {result['perplexity']:.2f}.")
+    show_positions(result["by_position"])
+    if result["copied"] is not None:
+        out.print(f"Of a sample of 1,000 tokens, {result['copied']:.1%} stands word for word in the training text.")
+
+
+def show_positions(nats: Sequence[float]) -> None:
+    """Print the mean loss in each eighth of the window, so that one sees what context is worth."""
+    out = console()
+    out.print("Loss by position in the window:")
+    edges = sorted({round(len(nats) * part / 8) for part in range(9)})
+    highest = max(nats)
+    for first, end in pairwise(edges):
+        mean = sum(nats[first:end]) / (end - first)
+        out.print(f"  {first + 1:>5} to {end:<5} {mean:7.4f}  {'█' * round(LONGEST_BAR * mean / highest)}")

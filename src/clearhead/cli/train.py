@@ -1,0 +1,228 @@
+"""Train a model on texts: files, folders, globs in quotes, or - for standard input; without any, on built-in tales."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from clearhead.cli.main import Parser
+from clearhead.cli.terminal import console, dotted_flags, print_json, program
+from clearhead.core.errors import UserError
+
+if TYPE_CHECKING:
+    from clearhead.training.config import RunConfig
+    from clearhead.training.session import Session
+
+SHORT_FLAGS = {
+    "steps": "train.steps",
+    "tokens": "train.tokens",
+    "epochs": "train.epochs",
+    "minutes": "train.minutes",
+    "seed": "train.seed",
+    "tokenizer": "tokenizer.kind",
+    "device": "train.device",
+    "threads": "train.threads",
+}
+BUDGETS = ("steps", "tokens", "epochs", "minutes")
+RESUME_FLAGS = ("steps", "threads", "device")
+EXIT_CODES = {"non_finite": 3, "error": 1}
+
+
+def run(parser: Parser, arguments: Sequence[str]) -> int:
+    """Train, and show it."""
+    rest, pairs = dotted_flags(arguments)
+    add_arguments(parser)
+    args = parser.parse(rest)
+    if args.task != "lm":
+        raise UserError(f"--task {args.task} is not there yet; lm is.")
+    session = resumed(args, pairs) if args.resume else created(args, pairs)
+    if args.dry_run:
+        return show_dry_run(session, args)
+    return train_and_show(session, args)
+
+
+def add_arguments(parser: Parser) -> None:
+    """Declare the flags."""
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="what to train on")
+    parser.add_argument("--preset", default="modern", help="named settings; clearhead config --list names them")
+    parser.add_argument("--config", metavar="FILE", help="settings as TOML, over the preset")
+    parser.add_argument("--run", metavar="DIR", help="where the run is kept; without it, a new folder below ./runs")
+    for name in BUDGETS:
+        parser.add_argument(f"--{name}", help=f"the length of the run in {name}")
+    parser.add_argument("--stop-after", type=int, metavar="N", help="end after step N, leaving the plan as it is")
+    parser.add_argument("--seed", help="what weights, order and dropout are drawn from")
+    parser.add_argument("--tokenizer", help="char, byte, word or bpe")
+    parser.add_argument("--device", help="cpu, cuda, mps")
+    parser.add_argument("--threads", help="CPU threads")
+    parser.add_argument("--task", default="lm", help="lm (next token)")
+    parser.add_argument("--resume", metavar="RUN", help="go on with a run, from where it was last saved")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be trained, and end")
+    parser.add_argument("--range-test", action="store_true", help="with --dry-run: which learning rates learn")
+    parser.add_argument("--json", action="store_true", help="print the last figures as JSON, and nothing else")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print less")
+    parser.add_argument("-v", "--verbose", action="store_true", help="print what was read, file by file")
+    parser.epilog = "Every setting of clearhead config is a flag too: --model.width 128, --optimizer.kind adamw."
+
+
+def changes_of(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> dict[str, Any]:
+    """Return the settings that the flags change."""
+    from clearhead.core.config import parse_flags
+
+    dotted = {name.replace("-", "_") for name, _ in pairs}
+    short = []
+    for flag, key in SHORT_FLAGS.items():
+        value = getattr(args, flag)
+        if value is not None:
+            if key in dotted:
+                raise UserError(f"--{flag} and --{key} are the same setting; give one of them.")
+            short.append((key, value))
+    return parse_flags([*pairs, *short])
+
+
+def settings(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> tuple[RunConfig, bool]:
+    """Return the run's settings (preset, then file, then flags), and whether the context length was named."""
+    from clearhead.core.config import merge
+    from clearhead.core.toml import load_toml
+    from clearhead.training.recipes import recipe
+
+    changes = changes_of(args, pairs)
+    config = recipe(args.preset)
+    if args.config:
+        config = merge(config, load_toml(Path(args.config)))
+    if any(budget in changes.get("train", {}) for budget in BUDGETS):
+        # A flag's budget takes the place of the file's.
+        config = merge(config, {"train": dict.fromkeys(BUDGETS)})
+    return merge(config, changes), "context_length" in changes.get("model", {})
+
+
+def created(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> Session:
+    """Return a new run, ready to train."""
+    from clearhead.training.fit import create
+
+    config, fixed_context = settings(args, pairs)
+    out = console(stderr=True)
+    path = Path(args.run) if args.run else None
+    if args.dry_run:
+        path = Path(tempfile.mkdtemp(prefix="clearhead-dry-run-")) / "run"
+    return create(
+        args.texts,
+        config,
+        path,
+        fixed_context=fixed_context,
+        command=shlex.join(["clearhead", *sys.argv[1:]]),
+        notify=(lambda _: None) if args.quiet or args.json else (lambda notice: out.print(notice, soft_wrap=True)),
+    )
+
+
+def resumed(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> Session:
+    """Return a run opened where it was last saved."""
+    from clearhead.core.run import select
+    from clearhead.training.fit import resume
+
+    given = [flag for flag in SHORT_FLAGS if getattr(args, flag) is not None and flag not in RESUME_FLAGS]
+    given += [name for name, _ in pairs] + [flag for flag in ("config", "run") if getattr(args, flag)]
+    if given or args.texts:
+        named = f"--{given[0]}" if given else args.texts[0]
+        raise UserError(
+            f"--resume goes on with a run as it was begun, so {named} cannot be given; "
+            "only --steps, --stop-after, --threads and --device can."
+        )
+    session = resume(
+        select(args.resume, "last"),
+        steps_in_all=whole_number("steps", args.steps),
+        threads=whole_number("threads", args.threads),
+        device=args.device,
+    )
+    if not args.quiet and not args.json:
+        console(stderr=True).print(f"Resuming {session.run.path} at step {session.state.step}: {session.exactness}.")
+    return session
+
+
+def whole_number(flag: str, text: str | None) -> int | None:
+    """Return a flag's value as a number above 0."""
+    if text is None:
+        return None
+    if not text.isdecimal() or int(text) == 0:
+        raise UserError(f"--{flag} must be a whole number above 0, not {text}.")
+    return int(text)
+
+
+class Interruption:
+    """Ctrl-C and SIGTERM as a question to be asked after each step; a second one ends at once."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def __enter__(self) -> Interruption:
+        self._before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        if self.number is not None:
+            raise KeyboardInterrupt
+        self.number = number
+        print("\nFinishing this step, then saving. Once more ends at once.", file=sys.stderr)
+
+    def stop(self) -> Any:
+        """Return the reason to stop, if there is one."""
+        return None if self.number is None else "signal"
+
+    @property
+    def exit_code(self) -> int:
+        """128 and the signal's number."""
+        return 0 if self.number is None else 128 + self.number
+
+
+def train_and_show(session: Session, args: argparse.Namespace) -> int:
+    """Train a session to its end with a progress display, write the report, and say what to do next."""
+    from clearhead.cli.summary import Summary
+    from clearhead.show import report
+    from clearhead.show.progress import TrainingProgress
+    from clearhead.training.fit import train
+
+    summary = Summary(session)
+    out = console(stderr=args.json)
+    quiet = args.quiet or args.json
+    if not quiet:
+        summary.print_beginning(out, verbose=args.verbose)
+    with Interruption() as interruption, TrainingProgress(out, quiet=quiet) as progress:
+        for event in train(session, stop=interruption.stop, stop_after=args.stop_after):
+            line = event.to_dict()
+            summary.take(line)
+            progress.show(line)
+    report.write(session.run.path)
+    if args.json:
+        print_json(summary.figures())
+    elif not args.quiet:
+        summary.print_end(out, program())
+    return interruption.exit_code or EXIT_CODES.get(summary.reason, 0)
+
+
+def show_dry_run(session: Session, args: argparse.Namespace) -> int:
+    """Show what would be trained, and with --range-test which learning rates learn; nothing stays on disk."""
+    import shutil
+
+    from clearhead.cli.summary import Summary
+    from clearhead.training.range_test import range_test
+
+    out = console()
+    try:
+        Summary(session).print_beginning(out, verbose=True)
+        if args.range_test:
+            from clearhead.cli.summary import print_range_test
+
+            print_range_test(out, session, range_test(session))
+    finally:
+        shutil.rmtree(session.run.path.parent)
+    return 0

@@ -1,0 +1,112 @@
+"""How good a trained model is on its validation part or on another text, and beside what."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32
+
+from clearhead.core import run as runs
+from clearhead.core.config import build
+from clearhead.core.errors import UserError
+from clearhead.core.events import read
+from clearhead.generation.engine import Request, prompt_ids, write
+from clearhead.generation.score import text_nats
+from clearhead.store.load import Loaded
+from clearhead.text import corpus as corpora
+from clearhead.text import shards
+from clearhead.text.config import TextConfig
+from clearhead.text.overlap import copies
+from clearhead.training import dataset
+from clearhead.training.evaluate import Evaluator
+
+COPY_SAMPLE_TOKENS = 1000
+COPY_LENGTH = 50
+"""A stretch of a sample this long that also stands in the training text counts as copied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A stretch of ids to score, and what it is called."""
+
+    split: str
+    ids: Int32[np.ndarray, " N"]
+
+
+def assess(loaded: Loaded, text: str | Path | None = None, *, stride: int | None = None) -> dict[str, Any]:
+    """Score a model by the evaluation rule, on its validation part unless another text is named.
+
+    Args:
+        stride: also score with windows that move on by so many targets, as `nats_per_token_sliding`.
+
+    Returns:
+        run, step, split, tokens_scored, nats_per_token, standard_error, bits_per_byte, by_position, baselines and,
+        for the validation part, copied: the share of a long sample that stands in the training text.
+    """
+    tokenizer, model = loaded.tokenizer, loaded.model
+    target = read_target(loaded, text)
+    context = int(model.context_length)  # type: ignore[arg-type]
+    if len(target.ids) < 2:
+        raise UserError("The text is too short to be scored: it needs at least two tokens.")
+    byte_lengths = tokenizer.byte_lengths if tokenizer.lossless else None
+    tokens = shards.in_memory(target.ids, tokenizer.vocabulary_size)
+    score = Evaluator(tokens, context, byte_lengths).score(model)
+    result = {
+        "run": loaded.run.name,
+        "step": loaded.step,
+        "split": target.split,
+        "context_length": context,
+        "tokens_scored": score.tokens_scored,
+        "nats_per_token": score.nats_per_token,
+        "standard_error": score.standard_error,
+        "bits_per_byte": score.bits_per_byte,
+        "perplexity": math.exp(score.nats_per_token),
+        "by_position": score.by_position.tolist(),
+    }
+    if stride is not None:
+        if not 1 <= stride <= context:
+            raise UserError(f"--stride must be from 1 to the context length, {context}, not {stride}.")
+        result["nats_per_token_sliding"] = float(text_nats(model, target.ids, stride=stride).mean())
+    return result | compare(loaded, target)
+
+
+def read_target(loaded: Loaded, text: str | Path | None) -> Target:
+    """Return the ids of the run's validation part, or of a text that is read as the run's own was."""
+    if text is None:
+        stored = np.fromfile(loaded.run.path / runs.VALIDATION_FILE, dtype="<i4")
+        return Target("validation", stored.astype(np.int32))
+    config = build(TextConfig, loaded.description["config"]["text"], where="text")
+    corpus = corpora.read([text], config)
+    return Target(str(text), np.concatenate(list(shards.token_stream(loaded.tokenizer, corpus.pieces()))))
+
+
+def compare(loaded: Loaded, target: Target) -> dict[str, Any]:
+    """Return what n-gram models score on the same ids, and how much of a sample is copied; null without the text."""
+    sources = loaded.run.data()
+    measured = {line["name"]: line["values"] for line in read(loaded.run.path) if line["event"] == "measured"}
+    found: dict[str, Any] = {"baselines": None, "floor": None, "copied": None}
+    try:
+        data = dataset.reopen(loaded.tokenizer, target.ids, sources, loaded.run.path)
+    except UserError:
+        if target.split == "validation":
+            found["baselines"] = measured.get("baselines")
+        return found
+    if target.split == "validation":
+        found["floor"] = measured.get("floor")
+        found["copied"] = copied_share(loaded, data)
+    found["baselines"] = (target.split == "validation" and measured.get("baselines")) or dataset.measure_baselines(data)
+    return found
+
+
+def copied_share(loaded: Loaded, data: dataset.Dataset) -> float:
+    """Return the share of a long sample's characters inside stretches that also stand in the training text."""
+    request = Request(prompt=prompt_ids(loaded.tokenizer, ""), num_tokens=COPY_SAMPLE_TOKENS)
+    sample = write(loaded.model, loaded.tokenizer, request)[0]
+    marked = np.zeros(len(sample), dtype=bool)
+    for copy in copies(data.training_text(), sample, COPY_LENGTH):
+        marked[copy.start : copy.start + copy.length] = True
+    return float(marked.mean()) if len(sample) else 0.0

@@ -1,0 +1,188 @@
+"""From a run's text to what training reads: tokenizer, training tokens, validation tokens, and where they came from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32
+
+from clearhead.core.config import build, to_dict
+from clearhead.core.errors import UserError
+from clearhead.text import corpus as corpora
+from clearhead.text import shards
+from clearhead.text.batches import TokenSource
+from clearhead.text.config import BpeConfig, CharConfig, TextConfig, TokenizerConfig
+from clearhead.text.corpus import Corpus
+from clearhead.text.ngrams import baselines
+from clearhead.text.overlap import overlap
+from clearhead.text.split import Split, split
+from clearhead.text.tales import tales
+from clearhead.text.tokenizer import Tokenizer, train_tokenizer
+
+TALES_BYTES = 3_000_000
+TALES_SEED = 1
+CHARACTERS_BELOW_BYTES = 4_000_000
+"""Texts below this size are read as characters unless a tokenizer is named: its vocabulary is then used fully."""
+
+BASELINE_BYTES = 16 * 2**20
+"""The n-gram baselines are counted on at most so much of the training part."""
+
+SHOWN_STRETCH = 200
+"""Characters of an overlapping stretch that are kept to be shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A text, split and tokenized.
+
+    Args:
+        sources: data.json's content: what was read, its hashes, the split.
+    """
+
+    tokenizer: Tokenizer
+    training: TokenSource
+    validation: Int32[np.ndarray, " N"]
+    sources: dict[str, Any]
+
+    @property
+    def byte_lengths(self) -> Int32[np.ndarray, " V"] | None:
+        """Bytes of each id, or None where the tokenizer loses text."""
+        return self.tokenizer.byte_lengths if self.tokenizer.lossless else None
+
+    def validation_source(self) -> TokenSource:
+        """Return the validation tokens as something that windows are gathered from."""
+        return shards.in_memory(self.validation, self.tokenizer.vocabulary_size)
+
+    def training_text(self) -> Iterator[str]:
+        """Yield the training part's text, decoded from its tokens."""
+        return self._decoded(self.training, len(self.training))
+
+    def _decoded(self, tokens: TokenSource, count: int) -> Iterator[str]:
+        for start in range(0, count, 2**18):
+            length = min(2**18, count - start)
+            yield self.tokenizer.decode(tokens.gather(np.array([start]), length)[0])
+
+
+def read_texts(names: Sequence[str | Path], config: TextConfig, keep_stdin_at: Path | None = None) -> Corpus:
+    """Read the named texts, or the built-in tales where none is named."""
+    if names:
+        return corpora.read(names, config, keep_stdin_at=keep_stdin_at)
+    return corpora.from_documents([tale.text for tale in tales(TALES_BYTES, TALES_SEED)], "tales")
+
+
+def choose_tokenizer(config: TokenizerConfig | None, num_bytes: int) -> tuple[TokenizerConfig, str]:
+    """Return the tokenizer's settings, and a sentence on the choice where none was made."""
+    if config is not None:
+        return config, ""
+    if num_bytes < CHARACTERS_BELOW_BYTES:
+        return CharConfig(), "Tokenizer: characters, since the text is below 4 MB."
+    return BpeConfig(), "Tokenizer: byte-pair encoding, since the text is 4 MB or more."
+
+
+def prepare(corpus: Corpus, config: TokenizerConfig, names: Sequence[str | Path], text: TextConfig) -> Dataset:
+    """Split a text, train a tokenizer on the training part and encode both parts."""
+    parts = split(corpus)
+    tokenizer = train_tokenizer(
+        config,
+        parts.training_text,
+        parts.validation_text,
+        end=parts.has_documents,
+        training_bytes=parts.training_bytes,
+    )
+    validation = np.concatenate(list(shards.token_stream(tokenizer, parts.validation())))
+    training = shards.cached(parts, tokenizer)
+    return Dataset(
+        tokenizer, training, validation, describe(corpus, parts, names, text, len(training), len(validation))
+    )
+
+
+def describe(
+    corpus: Corpus, parts: Split, names: Sequence[str | Path], text: TextConfig, *num_tokens: int
+) -> dict[str, Any]:
+    """Return what data.json says of a text."""
+    return {
+        "names": [name if name == "-" else str(Path(name).absolute()) for name in map(str, names)],
+        "text": to_dict(text),
+        "fingerprint": corpus.fingerprint,
+        "documents": corpus.documents,
+        "characters": corpus.characters,
+        "utf8_bytes": corpus.utf8_bytes,
+        "sources": [asdict(source) for source in corpus.sources],
+        "split": {
+            "description": parts.description,
+            "training_characters": parts.training_characters,
+            "training_bytes": parts.training_bytes,
+            "training_tokens": num_tokens[0],
+            "validation_characters": parts.validation_characters,
+            "validation_bytes": parts.validation_bytes,
+            "validation_tokens": num_tokens[1],
+        },
+        "licence": None if names else "MIT",
+    }
+
+
+def reopen(tokenizer: Tokenizer, validation: Int32[np.ndarray, " N"], sources: dict[str, Any], run: Path) -> Dataset:
+    """Bring a run's text back: its tokens from the cache, or made again from the files.
+
+    Raises:
+        UserError: the files are gone or are not what the run was trained on.
+    """
+    kept = run / "stdin.txt"
+    names = [str(kept) if name == "-" else name for name in sources["names"]]
+    corpus = read_texts(names, build(TextConfig, sources["text"], where="text"))
+    if corpus.fingerprint != sources["fingerprint"]:
+        raise UserError(
+            f"The text of {run} has changed since the run began ({', '.join(names) or 'the tales'}); "
+            "bring the old text back, or train a new run."
+        )
+    return Dataset(tokenizer, shards.cached(split(corpus), tokenizer), validation, sources)
+
+
+def measure_baselines(data: Dataset) -> dict[str, dict[str, float | None]]:
+    """Return what n-gram models, counted on the training part, score on the validation part."""
+    per_token = max(1.0, data.sources["split"]["training_bytes"] / len(data.training))
+    count = min(len(data.training), int(BASELINE_BYTES / per_token))
+    counted = data.training.gather(np.array([0]), count)[0]
+    found = baselines(counted, data.validation, data.tokenizer.vocabulary_size, data.byte_lengths)
+    return {
+        model.name: {"nats_per_token": model.nats_per_token, "bits_per_byte": model.bits_per_byte} for model in found
+    }
+
+
+def measure_overlap(data: Dataset) -> dict[str, Any]:
+    """Return how much of the validation text stands in the training text too."""
+    found = overlap(data.training_text(), iter([data.tokenizer.decode(data.validation)]))
+    return {
+        "share": found.share,
+        "characters": found.characters,
+        "longest": [stretch[:SHOWN_STRETCH] for stretch in found.longest],
+    }
+
+
+def measure_floor(data: Dataset, context_length: int) -> dict[str, float] | None:
+    """Return the exact entropy of the validation part where the text is the built-in tales, else None.
+
+    It holds for a reader who has seen the whole story so far; `beyond_window` is the share of targets whose story
+    begins before the window that the evaluation rule reads them in.
+    """
+    if data.sources["names"]:
+        return None
+    bits = {tale.text: tale.bits for tale in tales(TALES_BYTES, TALES_SEED)}
+    end = data.tokenizer.end
+    ends = np.flatnonzero(data.validation == end)
+    texts = [data.tokenizer.decode(part) for part in np.split(data.validation, ends) if len(part) > 1]
+    total_bits = sum(bits[text] for text in texts)
+    num_bytes = sum(len(text.encode()) for text in texts)
+    targets = np.arange(1, len(data.validation))
+    story_starts = ends[np.searchsorted(ends, targets, side="left") - 1]
+    window_starts = (targets - 1) // context_length * context_length
+    return {
+        "bits_per_byte": total_bits / num_bytes,
+        "nats_per_token": total_bits * math.log(2) / len(targets),
+        "beyond_window": float((story_starts < window_starts).mean()),
+    }

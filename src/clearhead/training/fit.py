@@ -1,0 +1,284 @@
+"""A whole run, from texts to a trained model on disk: what the command line, the library and the lab call."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from clearhead.core import run as runs
+from clearhead.core.config import build, merge, to_dict
+from clearhead.core.errors import UserError
+from clearhead.core.events import Event, Planned, Started, Stopped, Warned, read, record
+from clearhead.core.files import lock, sha256, write_atomically
+from clearhead.core.run import Run
+from clearhead.core.runtime import Runtime, choose_device, choose_threads
+from clearhead.model.build import build_model
+from clearhead.store import checkpoint
+from clearhead.text.tokenizer import load_tokenizer
+from clearhead.training import dataset, preflight
+from clearhead.training.config import RunConfig
+from clearhead.training.dataset import Dataset
+from clearhead.training.loop import State, steps
+from clearhead.training.recipes import recipe
+from clearhead.training.schedule import Plan
+from clearhead.training.session import Session, assemble
+from clearhead.training.watch import Stop, build_hooks, clock, first_measurements, never, with_background
+
+DEFAULT_MINUTES = 2.0
+PATIENT_BELOW_BYTES = 5_000_000
+SPACED_BELOW_PARAMETERS = 5_000_000
+
+
+def create(
+    texts: Sequence[str | Path],
+    config: RunConfig,
+    path: Path | None = None,
+    *,
+    fixed_context: bool = False,
+    command: str = "",
+    notify: Callable[[str], None] = lambda _: None,
+) -> Session:
+    """Read texts, settle everything that was left open, and lay the run down on disk.
+
+    Args:
+        path: the new run's folder; without one, a fresh name under the runs folder.
+        fixed_context: the user named the context length, so a text too short for it is refused.
+        notify: told in a sentence about each choice made on the user's behalf.
+    """
+    if path is not None:
+        runs.require_free(path)
+    path = path or runs.new_path(stem_of(texts))
+    kept_stdin = path.parent / f".{path.name}-stdin.txt" if "-" in map(str, texts) else None
+    if kept_stdin is not None:
+        kept_stdin.parent.mkdir(parents=True, exist_ok=True)
+    corpus = dataset.read_texts(texts, config.text, kept_stdin)
+    for source in corpus.sources:
+        for note in source.notes:
+            notify(f"{source.name}: {note}.")
+    chosen, sentence = dataset.choose_tokenizer(config.tokenizer, corpus.utf8_bytes)
+    if sentence:
+        notify(sentence)
+    data = dataset.prepare(corpus, chosen, texts, config.text)
+    config = fit_context(replace(config, tokenizer=chosen), len(data.training), fixed=fixed_context, notify=notify)
+    runtime = choose_runtime(config)
+    model = build_model(config.model, data.tokenizer.vocabulary_size, seed=config.train.seed).to(runtime.device)
+    config = settle(config, data, sum(parameter.numel() for parameter in model.parameters()))
+    run = lay_down(path, config, runtime, data, model, command, kept_stdin)
+    return assemble(run, config, runtime, data, model)
+
+
+def stem_of(texts: Sequence[str | Path]) -> str:
+    """Return what a new run is named after: its first text."""
+    if not texts:
+        return "tales"
+    return "stdin" if str(texts[0]) == "-" else Path(texts[0]).name.split(".")[0]
+
+
+def fit_context(config: RunConfig, num_tokens: int, *, fixed: bool, notify: Callable[[str], None]) -> RunConfig:
+    """Return the config with a context that the training part has room for.
+
+    Raises:
+        UserError: the user named a context that is longer than the text.
+    """
+    wanted = config.model.context_length
+    if wanted < num_tokens:
+        return config
+    if fixed:
+        raise UserError(
+            f"model.context_length = {wanted} is longer than the training part, which has {num_tokens} tokens; "
+            f"at most {num_tokens - 1} fit."
+        )
+    shorter = max(1, num_tokens // 2)
+    notify(f"The text is short ({num_tokens} training tokens), so the context is {shorter} tokens, not {wanted}.")
+    return replace(config, model=replace(config.model, context_length=shorter))
+
+
+def choose_runtime(config: RunConfig) -> Runtime:
+    """Settle device and threads, and set torch up for them."""
+    train = config.train
+    device = choose_device(train.device)
+    threads = choose_threads(train.threads)
+    runtime = Runtime(device, train.precision, threads, train.deterministic)
+    runtime.apply()
+    return runtime
+
+
+def settle(config: RunConfig, data: Dataset, num_parameters: int) -> RunConfig:
+    """Return the config with everything decided that follows from the text and the model."""
+    train = config.train
+    if (train.steps, train.tokens, train.epochs, train.minutes) == (None, None, None, None):
+        train = replace(train, minutes=DEFAULT_MINUTES)
+    if train.keep is None:
+        train = replace(train, keep="spaced" if num_parameters < SPACED_BELOW_PARAMETERS else "newest")
+    if train.patience is None:
+        small = data.sources["utf8_bytes"] < PATIENT_BELOW_BYTES
+        by_step = train.steps is not None or train.tokens is not None
+        train = replace(train, patience=5 if small and not by_step else 0)
+    return replace(config, train=train)
+
+
+def lay_down(
+    path: Path,
+    config: RunConfig,
+    runtime: Runtime,
+    data: Dataset,
+    model: nn.Module,
+    command: str,
+    kept_stdin: Path | None,
+) -> Run:
+    """Write the files of a run that never change: they appear at once, whole and hashed."""
+    sizes = preflight.measure_sizes(model, config.train.sequences_per_step * config.model.context_length)
+    description = {
+        "name": path.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "task": "lm",
+        "config": to_dict(config),
+        "runtime": dataclasses.asdict(runtime),
+        "parameters": {"total": sizes.parameters, **sizes.by_role},
+        "flops_per_token": sizes.flops_per_token,
+        "vocabulary_size": data.tokenizer.vocabulary_size,
+        "tokenizer": {"kind": data.tokenizer.kind, "fingerprint": data.tokenizer.fingerprint},
+        "versions": runs.versions(),
+        "machine": runs.machine(),
+    }
+    with runs.creating(path, description, data.sources) as folder:
+        (folder / runs.TOKENIZER_FOLDER).mkdir()
+        data.tokenizer.save(folder / runs.TOKENIZER_FOLDER)
+        write_atomically(folder / runs.VALIDATION_FILE, data.validation.astype("<i4").tobytes())
+        if kept_stdin is not None:
+            kept_stdin.rename(folder / "stdin.txt")
+    return Run(path)
+
+
+def resume(
+    selection: runs.Selection, *, steps_in_all: int | None = None, threads: int | None = None, device: str | None = None
+) -> Session:
+    """Open a run where it was last saved; without a saved step, at its beginning.
+
+    Args:
+        steps_in_all: a new length of the run; what follows is then not what an uninterrupted run would do.
+        threads: another number of threads than the run's; then likewise.
+        device: another device; then likewise.
+    """
+    run = selection.run
+    run.verify()
+    description = run.describe()
+    config = build(RunConfig, description["config"], where="")
+    frozen = Runtime(**description["runtime"])
+    runtime = replace(frozen, threads=threads or frozen.threads, device=device or frozen.device)
+    choose_device(runtime.device)
+    runtime.apply()
+    tokenizer = load_tokenizer(run.tokenizer)
+    validation = np.fromfile(run.path / runs.VALIDATION_FILE, dtype="<i4").astype(np.int32)
+    data = dataset.reopen(tokenizer, validation, run.data(), run.path)
+    model = build_model(config.model, tokenizer.vocabulary_size, seed=config.train.seed).to(runtime.device)
+    session = assemble(run, config, runtime, data, model, first_plan(run))
+    return restore(session, selection, inexact_reasons(frozen, runtime, description, steps_in_all), steps_in_all)
+
+
+def first_plan(run: Run) -> Plan | None:
+    """Return the plan with which a run began, so that it is not made anew by another probe."""
+    for line in read(run.path):
+        if line["event"] == "planned" and line["step"] == 0:
+            return Plan(**{field.name: line[field.name] for field in dataclasses.fields(Plan)})
+    return None
+
+
+def inexact_reasons(
+    frozen: Runtime, runtime: Runtime, description: dict[str, Any], steps_in_all: int | None
+) -> list[str]:
+    """Return why a resumed run may not end with the bits of an uninterrupted one."""
+    old, new = description["versions"], runs.versions()
+    reasons = {
+        f"{frozen.threads} threads before, {runtime.threads} now": frozen.threads != runtime.threads,
+        f"device {frozen.device} before, {runtime.device} now": frozen.device != runtime.device,
+        f"torch {old['torch']} before, {new['torch']} now": old["torch"] != new["torch"],
+        f"another processor than {description['machine']['processor']}": description["machine"] != runs.machine(),
+        "deterministic algorithms are off": not runtime.deterministic,
+        "only a CPU repeats exactly": runtime.device != "cpu",
+        "the length was changed": steps_in_all is not None,
+    }
+    return [reason for reason, holds in reasons.items() if holds]
+
+
+def restore(session: Session, selection: runs.Selection, reasons: list[str], steps_in_all: int | None) -> Session:
+    """Put the newest whole step's weights, memory and state into a session."""
+    run, state = session.run, session.state
+    notices: list[str] = []
+    runs.remove_leftovers(run)
+    if run.steps():
+        step, notices = checkpoint.newest(run)
+        stored = checkpoint.load(run, step)
+        checkpoint.load_model_tensors(session.model, stored.model)
+        session.optimizer.load_tensors(stored.optimizer)
+        state = State.from_dict(stored.state, dict(stored.average) if stored.average is not None else None)
+    if steps_in_all is not None:
+        if steps_in_all <= state.step:
+            raise UserError(f"{run.path} is at step {state.step} already; --steps must be more than that.")
+        state.plan = replace(state.plan, steps=steps_in_all, cooldown_start=None)
+    exactness = f"approximate: {'; '.join(reasons)}" if reasons else "exact"
+    return replace(session, state=state, resumed=True, exactness=exactness, notices=tuple(notices))
+
+
+def train(session: Session, *, stop: Stop = never, stop_after: int | None = None) -> Iterator[Event]:
+    """Train a session to its end, on disk and as events; the report is the caller's to write.
+
+    Raises:
+        UserError: another process trains this run.
+    """
+    with lock(session.run.path):
+        yield from record(session.run.path, _events(session, stop, stop_after))
+
+
+def _events(session: Session, stop: Stop, stop_after: int | None) -> Iterator[Event]:
+    state = session.state
+    yield Started(
+        **clock(state),
+        resumed_from=state.step if session.resumed else None,
+        config_sha256=sha256(session.run.path / runs.RUN_FILE),
+        versions=runs.versions(),
+        exactness=session.exactness,
+    )
+    for notice in session.notices:
+        yield Warned(
+            **clock(state), code="damaged_step", message=notice, try_=f"clearhead runs show {session.run.name}"
+        )
+    if state.step >= state.plan.steps:
+        yield Stopped(**clock(state), reason="budget", message="the run was complete already")
+        return
+    if not state.step:
+        yield from first_measurements(session)
+    yield Planned(**clock(state), **dataclasses.asdict(state.plan), reason="resumed" if session.resumed else "begun")
+    events = steps(
+        session.model,
+        session.batches,
+        session.objective,
+        session.optimizer,
+        session.config,
+        state=state,
+        runtime=session.runtime,
+        hooks=build_hooks(session, stop, stop_after),
+    )
+    yield from with_background(session, events)
+
+
+def train_run(texts: Sequence[str | Path], *, preset: str, changes: dict[str, Any], path: Path | None = None) -> Run:
+    """Train a new run to its end and return it; the whole of `clearhead train` without the display."""
+    session = create(
+        texts,
+        merge(recipe(preset), changes),
+        path,
+        fixed_context="model.context_length" in changes,
+        command="clearhead.train",
+    )
+    for _ in train(session):
+        pass
+    return session.run

@@ -1,0 +1,103 @@
+"""Presets: whole-run settings under a name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from clearhead.core.errors import UserError, nearest
+from clearhead.model import shapes
+from clearhead.text.config import CharConfig
+from clearhead.training.config import (
+    AdamWConfig,
+    ConstantConfig,
+    CosineConfig,
+    LinearConfig,
+    MuonConfig,
+    RandomOffsetsConfig,
+    RunConfig,
+    TrainConfig,
+)
+
+
+def tiny() -> RunConfig:
+    """0.8M parameters over characters with a context of 64: a text in its own voice within a minute."""
+    return RunConfig(
+        tokenizer=CharConfig(),
+        model=shapes.tiny(),
+        optimizer=MuonConfig(),
+        schedule=LinearConfig(),
+        train=TrainConfig(sequences_per_step=32),
+    )
+
+
+def modern() -> RunConfig:
+    """2.7M parameters, context 256: the default."""
+    return RunConfig(
+        model=shapes.modern(),
+        optimizer=MuonConfig(),
+        schedule=LinearConfig(),
+        train=TrainConfig(sequences_per_step=16),
+    )
+
+
+def lecture() -> RunConfig:
+    """The lecture's small model: 3 layers, 4 heads, width 32, context 8, batches of 4 random chunks, AdamW 1e-3."""
+    return RunConfig(
+        tokenizer=CharConfig(),
+        model=shapes.lecture(),
+        optimizer=AdamWConfig(learning_rate=1e-3, weight_decay=0.01, beta2=0.999),
+        schedule=ConstantConfig(),
+        train=TrainConfig(sequences_per_step=4, order=RandomOffsetsConfig(), clip_norm=None),
+    )
+
+
+def lecture_large() -> RunConfig:
+    """The lecture's final model: 6 layers, 6 heads, width 384, context 256, dropout 0.2, AdamW 3e-4."""
+    return RunConfig(
+        tokenizer=CharConfig(),
+        model=shapes.lecture_large(),
+        optimizer=AdamWConfig(learning_rate=3e-4, weight_decay=0.01, beta2=0.999),
+        schedule=ConstantConfig(),
+        train=TrainConfig(sequences_per_step=64, order=RandomOffsetsConfig(), clip_norm=None),
+    )
+
+
+def gpt2() -> RunConfig:
+    """GPT-2's parts at 4 layers, 4 heads, width 128, context 256, trained with AdamW and a cosine."""
+    return RunConfig(
+        model=shapes.gpt2(),
+        optimizer=AdamWConfig(learning_rate=1e-3, weight_decay=0.1),
+        schedule=CosineConfig(),
+        train=TrainConfig(sequences_per_step=16),
+    )
+
+
+def gpt2_124m() -> RunConfig:
+    """GPT-2's smallest published shape: 12 layers, 12 heads, width 768, context 1,024."""
+    return RunConfig(
+        model=shapes.gpt2_124m(),
+        optimizer=AdamWConfig(learning_rate=6e-4, beta2=0.95, weight_decay=0.1),
+        schedule=CosineConfig(warmup_steps=700),
+        train=TrainConfig(sequences_per_step=8),
+    )
+
+
+RECIPES: dict[str, Callable[[], RunConfig]] = {
+    "tiny": tiny,
+    "modern": modern,
+    "lecture": lecture,
+    "lecture-large": lecture_large,
+    "gpt2": gpt2,
+    "gpt2-124m": gpt2_124m,
+}
+
+
+def recipe(name: str) -> RunConfig:
+    """Return the settings of a preset.
+
+    Raises:
+        UserError: there is no such preset; the nearest is named.
+    """
+    if name not in RECIPES:
+        raise UserError(f"There is no preset {name}; there are {', '.join(RECIPES)}.{nearest(name, RECIPES)}")
+    return RECIPES[name]()

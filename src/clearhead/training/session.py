@@ -1,0 +1,103 @@
+"""A run that is ready to train, how long it will be, and how fast this machine trains it."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import nn
+
+from clearhead.core.run import Run
+from clearhead.core.runtime import Runtime
+from clearhead.text.batches import RandomOffsets, ShuffledWindows, TrainingBatches
+from clearhead.training.config import RandomOffsetsConfig, RunConfig
+from clearhead.training.dataset import Dataset
+from clearhead.training.evaluate import SAMPLED_TARGETS
+from clearhead.training.loop import State, steps
+from clearhead.training.objective import Objective, next_token
+from clearhead.training.optim import OptimizerSet, build_optimizer
+from clearhead.training.schedule import Plan
+
+EVALUATION_SHARE = 0.05
+"""The part of a run's time that evaluations should take."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run that is ready to train: everything is on disk or in memory."""
+
+    run: Run
+    config: RunConfig
+    runtime: Runtime
+    data: Dataset
+    model: nn.Module
+    optimizer: OptimizerSet
+    batches: TrainingBatches
+    state: State
+    resumed: bool = False
+    exactness: str = "exact"
+    notices: tuple[str, ...] = ()
+    objective: Objective = next_token
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What a probe of a few steps measured."""
+
+    step_seconds: float
+    evaluation_seconds: float
+
+
+def build_batches(config: RunConfig, data: Dataset) -> TrainingBatches:
+    """Return the training batches that a config describes."""
+    kind = RandomOffsets if isinstance(config.train.order, RandomOffsetsConfig) else ShuffledWindows
+    return kind(
+        tokens=data.training,
+        context_length=config.model.context_length,
+        sequences_per_step=config.train.sequences_per_step,
+        seed=config.train.seed,
+        micro_batches=config.train.micro_batches,
+    )
+
+
+def plan_length(session: Session) -> Plan:
+    """Return how long the run is: as its config says, minutes turned into steps by a probe."""
+    train, batches = session.config.train, session.batches
+    count = train.planned_steps(batches.tokens_per_step, batches.windows_per_epoch)
+    speed = probe(session) if count is None or train.evaluate_every is None else Speed(1.0, 1.0)
+    if count is None:
+        assert train.minutes is not None
+        count = max(1, int(60 * train.minutes * (1 - EVALUATION_SHARE) / speed.step_seconds))
+    every = round(speed.evaluation_seconds / (EVALUATION_SHARE * speed.step_seconds))
+    evaluate_every = train.evaluate_every or max(1, min(every, count // 5))
+    return Plan(count, evaluate_every, train.micro_batches)
+
+
+def probe(session: Session, *, updates: int = 3) -> Speed:
+    """Time a few updates of a copy of the model, and estimate from them what an evaluation takes."""
+    model = copy.deepcopy(session.model)
+    optimizer = build_optimizer(session.config.optimizer, model)
+    config = replace(session.config, train=replace(session.config.train, compile=False, averaging=None))
+    state = State(plan=Plan(updates, updates + 1))
+    spent = [0.0]
+    batches, objective, runtime = session.batches, session.objective, session.runtime
+    for _ in steps(model, batches, objective, optimizer, config, state=state, runtime=runtime):
+        spent.append(state.train_seconds)
+    # The first update warms up; the fastest of the others is what a step costs.
+    step_seconds = max(1e-5, min(np.diff(sorted(set(spent)))[1:]))
+    forward_share = 2 * SAMPLED_TARGETS / session.batches.tokens_per_step / 3
+    sampling = 0.001 * session.config.train.sample_tokens
+    return Speed(step_seconds, forward_share * step_seconds + sampling)
+
+
+def assemble(
+    run: Run, config: RunConfig, runtime: Runtime, data: Dataset, model: nn.Module, plan: Plan | None = None
+) -> Session:
+    """Put a run's parts together at step 0, and plan its length unless a plan is given."""
+    batches = build_batches(config, data)
+    optimizer = build_optimizer(config.optimizer, model)
+    model.recompute_blocks = config.train.recompute  # type: ignore[assignment]
+    session = Session(run, config, runtime, data, model, optimizer, batches, State(plan=Plan(1, 1)))
+    session.state.plan = plan or plan_length(session)
+    return session
