@@ -65,12 +65,8 @@ def tokenizer_of(args: argparse.Namespace, text: str) -> Tokenizer:
 
     if args.run:
         return load_tokenizer(select(args.run, "best").run.tokenizer)
-    kinds: dict[str, type[TokenizerConfig]] = {
-        "char": CharConfig,
-        "byte": ByteConfig,
-        "word": WordConfig,
-        "bpe": BpeConfig,
-    }
+    configs: tuple[type[TokenizerConfig], ...] = (CharConfig, ByteConfig, WordConfig, BpeConfig)
+    kinds = {config().kind: config for config in configs}
     if args.tokenizer not in kinds:
         raise UserError(f"There is no tokenizer {args.tokenizer}; there are {', '.join(kinds)}.")
     values = {} if args.vocabulary_size is None else {"vocabulary_size": args.vocabulary_size}
@@ -87,7 +83,7 @@ def show(figures: dict[str, object], ids: list[int], pieces: list[str]) -> None:
     out.print(token_chips(pieces[:SHOWN_CHARACTERS]))
     out.print(" ".join(str(id_) for id_ in ids[:200]) + (" ..." if len(ids) > 200 else ""), soft_wrap=True)
     out.print(
-        f"{figures['tokenizer']}: {figures['characters']} characters and {figures['bytes']} bytes are {figures['tokens']} "
-        f"tokens, {figures['different']} different ones of a vocabulary of {figures['vocabulary_size']}.",
+        f"{figures['tokenizer']}: {figures['characters']} characters and {figures['bytes']} bytes "
+        f"are {figures['tokens']} tokens, {figures['different']} different ones of a vocabulary of {figures['vocabulary_size']}.",
         soft_wrap=True,
     )

@@ -163,7 +163,7 @@ class _Part:
 
     def _refused(self, status: int, reason: str) -> None:
         if status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            self.path.unlink()
+            self.path.unlink(missing_ok=True)
         elif status < 500 and status != http.HTTPStatus.TOO_MANY_REQUESTS:
             raise UserError(f"{self.address} cannot be fetched: the server answers {status} {reason}; try it later.")
         raise _BrokenOff(f"the server answers {status} {reason}")
@@ -185,12 +185,13 @@ class _Part:
     def _opened(self, mode: Literal["ab", "wb"]) -> IO[bytes]:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            return self.path.open(mode, buffering=0)
+            return self.path.open(mode)
         except OSError as error:
             raise files.cannot_write(self.path, error) from error
 
     def _write(self, stream: IO[bytes], block: bytes) -> None:
         try:
             stream.write(block)
+            stream.flush()
         except OSError as error:
             raise files.cannot_write(self.path, error) from error

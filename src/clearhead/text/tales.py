@@ -7,8 +7,8 @@ The program is `tales_world.WORLD`: names, and what may stand for each of them, 
                     is chosen and remembered as well
     [big|2*small|]  chooses a wording and forgets it: here small with probability 1/2, big and nothing with 1/4
 
-A table is a template with alternatives, or a mapping from templates to what is stored with each. Facts that share
-a table ("hero friend") never take the same entry: the friend is not the hero. So facts return sentences later and
+A table is a template with alternatives, or a mapping from templates to what is stored with each. (A table whose only
+option is a bracket is a wording with a name: the fact is remembered, the wording not.) Facts that share a table ("hero friend") never take the same entry: the friend is not the hero. So facts return sentences later and
 depend on each other, which no context-free grammar can express.
 
 The program is run in two ways by one machine, a `Telling`. To draw, one option of each choice is taken at random
@@ -202,13 +202,15 @@ _TOKEN = re.compile(r"\{(?P<slot>[\w.]+)\}|(?P<weight>\d+)\*|(?P<mark>[\[\]|{}])
 
 def _alternatives(template: str, fields: Mapping[str, Choice]) -> list[Option]:
     """Compile a template; its lines are joined by spaces, and an empty line stays a paragraph's end."""
+    assert template.count("[") == template.count("]"), f"unequal brackets in {template!r}"
     unwrapped = re.sub(r"(?<!\n)\n(?!\n)", " ", template.strip("\n"))
     return [Option(option.parts, option.weight, fields) for option in _parse(_TOKEN.finditer(unwrapped))]
 
 
 def _parse(tokens: Iterator[re.Match[str]]) -> list[Option]:
     """Read alternatives up to the bracket that closes them, or to the end."""
-    weights, alternatives = [1], list[list[Part]]([[]])
+    weights = [1]
+    alternatives: list[list[Part]] = [[]]
     for token in tokens:
         kind, value = token.lastgroup, token[token.lastgroup or 0]
         if kind == "slot":
@@ -254,10 +256,10 @@ def derivations(text: str) -> list[float]:
     return _program().derivations(text)
 
 
-def floor(tales: Iterable[Tale]) -> float:
-    """Return the entropy of the tales in bits per byte, for a reader who has seen each tale so far.
+def floor(told: Iterable[Tale]) -> float:
+    """Return the entropy of these tales in bits per byte, for a reader who has seen the whole story so far.
 
-    No model can expect to score below it: floor = -log2 p(tales) / bytes.
+    floor = -log2 p(tales) / bytes: what the program itself would score on them. No model can expect to score less.
     """
-    told = list(tales)
-    return sum(tale.bits for tale in told) / sum(len(tale.text.encode()) for tale in told)
+    told = list(told)
+    return sum(one.bits for one in told) / sum(len(one.text.encode()) for one in told)

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, SupportsIndex
 
 import numpy as np
 from jaxtyping import Int32, Integer, UInt8, UInt32
@@ -34,7 +34,7 @@ FORMAT = 1
 # Counting words or byte pairs in more text than this changes the vocabulary little and costs time and memory.
 SAMPLE_BYTES = 64_000_000
 
-Ids = Sequence[int] | Integer[np.ndarray, " N"]
+Ids = Sequence[SupportsIndex] | Integer[np.ndarray, " N"]
 
 _CodePoints = UInt8[np.ndarray, " N"] | UInt32[np.ndarray, " N"]
 
@@ -244,8 +244,9 @@ class WordTokenizer(Tokenizer):
         super().__init__([*(word.encode() for word in words), *spelled, *mark], names=names, end=end)
         self.words = tuple(words)
         self.unknown = unknown
-        self._ids = {word: [token] for token, word in enumerate(words)}
-        self._first = first
+        self._ids = {word: token for token, word in enumerate(words)}
+        self._first_byte = first
+        self._mark = first if unknown == "mark" else None
         if unknown == "mark":
             self.byte_lengths[first] = 0
             self.lossless = False
@@ -267,15 +268,13 @@ class WordTokenizer(Tokenizer):
     def encode(self, text: str) -> Int32[np.ndarray, " N"]:
         """Return one id a known word, and the bytes or the mark of any other."""
         ids: list[int] = []
-        known = self._ids.get
         for word in self._WORDS.findall(without_surrogates(text)):
-            ids += known(word) or self._spell(word)
+            token = self._ids.get(word, self._mark)
+            if token is None:
+                ids += [self._first_byte + value for value in word.encode()]
+            else:
+                ids.append(token)
         return np.array(ids, dtype=np.int32)
-
-    def _spell(self, word: str) -> list[int]:
-        if self.unknown == "mark":
-            return [self._first]
-        return [self._first + value for value in word.encode()]
 
     def _content(self) -> dict[str, Any]:
         return {"words": list(self.words), "unknown": self.unknown, "end": self.end is not None}
