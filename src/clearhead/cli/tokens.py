@@ -84,6 +84,7 @@ def show(figures: dict[str, object], ids: list[int], pieces: list[str]) -> None:
     out.print(" ".join(str(id_) for id_ in ids[:200]) + (" ..." if len(ids) > 200 else ""), soft_wrap=True)
     out.print(
         f"{figures['tokenizer']}: {figures['characters']} characters and {figures['bytes']} bytes "
-        f"are {figures['tokens']} tokens, {figures['different']} different ones of a vocabulary of {figures['vocabulary_size']}.",
+        f"are {figures['tokens']} tokens, {figures['different']} different ones "
+        f"of a vocabulary of {figures['vocabulary_size']}.",
         soft_wrap=True,
     )

@@ -7,9 +7,10 @@ The program is `tales_world.WORLD`: names, and what may stand for each of them, 
                     is chosen and remembered as well
     [big|2*small|]  chooses a wording and forgets it: here small with probability 1/2, big and nothing with 1/4
 
-A table is a template with alternatives, or a mapping from templates to what is stored with each. (A table whose only
-option is a bracket is a wording with a name: the fact is remembered, the wording not.) Facts that share a table ("hero friend") never take the same entry: the friend is not the hero. So facts return sentences later and
-depend on each other, which no context-free grammar can express.
+A table is a template with alternatives, or a mapping from templates to what is stored with each. Facts that share a
+table ("hero friend") never take the same entry: the friend is not the hero. A table whose one option is a bracket is
+a wording with a name. So facts return sentences later and depend on each other, which no context-free grammar can
+express.
 
 The program is run in two ways by one machine, a `Telling`. To draw, one option of each choice is taken at random
 and -log2 of its probability is added up. To read, every option is taken that agrees with the text. When exactly

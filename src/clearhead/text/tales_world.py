@@ -13,19 +13,14 @@ Table: TypeAlias = "str | Mapping[str, Mapping[str, Table]]"
 
 SHE = {"he": "she", "him": "her", "his": "her", "He": "She", "His": "Her"}
 HE = {"he": "he", "him": "him", "his": "his", "He": "He", "His": "His"}
-TRAITS = (
-    "kind|shy|cheerful|curious|quiet|clever|gentle|dreamy|busy|polite|funny|lively|merry|friendly|hopeful|thoughtful"
-)
 CHILD = {
     "hand": "hand",
     "home": "small house|white cottage|stone house|brick house|wooden cabin|tall house|round tower|windmill",
-    "trait": TRAITS,
 }
 ANIMAL = {
     "kind": "rabbit|mouse|hedgehog|squirrel|fox|badger|bear|beaver|mole|raccoon",
     "hand": "paw",
     "home": "warm burrow|hollow tree|little den|dry cave|cozy hut|round house|deep hole|mossy cottage",
-    "trait": TRAITS,
 }
 CHARACTERS = {
     **dict.fromkeys(("Mia", "Lily", "Rosa", "Nora", "Ella", "Zoe", "Clara", "Ruby"), SHE | CHILD | {"kind": "girl"}),
@@ -190,19 +185,19 @@ FEELINGS = {
 
 OPENINGS = (
     """
-[Once upon a time|Once|Long ago|Many years ago|Some time ago], a {hero.trait} {little} {hero.kind} [named|called]
-{hero} lived in a {hero.home} {near}. {He} [always wore|was proud of|never took off|loved] {his} {color} {wear}.
+[Once upon a time|Once|Long ago|Many years ago|Some time ago], a {trait} {little} {hero.kind} [named|called] {hero}
+lived in a {hero.home} {near}. {He} [always wore|was proud of|never took off|loved] {his} {color} {wear}.
 """,
     """
-[Far away|Not far from here|Beyond the mountains|Over the sea], in a {hero.home} {near}, lived {hero}, a {hero.trait}
+[Far away|Not far from here|Beyond the mountains|Over the sea], in a {hero.home} {near}, lived {hero}, a {trait}
 {little} {hero.kind} in a {color} {wear}.
 """,
     """
-{hero} was a {hero.trait} {little} {hero.kind} in a {color} {wear} and lived with {giver} in a {hero.home} {near}.
+{hero} was a {trait} {little} {hero.kind} in a {color} {wear} and lived with {giver} in a {hero.home} {near}.
 """,
     """
-There [was once|once was|once lived] a {hero.trait} {little} {hero.kind} in a {color} {wear}. {His} name was {hero},
-and {he} lived in a {hero.home} {near}.
+There [was once|once was|once lived] a {trait} {little} {hero.kind} in a {color} {wear}. {His} name was {hero}, and
+{he} lived in a {hero.home} {near}.
 """,
 )
 
@@ -259,9 +254,8 @@ show you|The time has come|Today is a special day|Come with me]." {wish.way} "[A
 """
 
 PROMISE = """
-{When} {his} [friend|neighbor] {friend}, a {friend.trait} {friend.kind}, had to go to {town} until {day}.
-"[Will|Can|Could] you {task.ask}?" {friend.he} asked. "[I promise|Yes, I promise|I will, I promise]," {replied}
-{hero}.
+{When} {his} [friend|neighbor] {friend}, a {trait2} {friend.kind}, had to go to {town} until {day}. "[Will|Can|Could]
+you {task.ask}?" {friend.he} asked. "[I promise|Yes, I promise|I will, I promise]," {replied} {hero}.
 
 Soon {other} [came running|knocked|called over the fence]. "[Come and|Let us] {game}!" {other.he} {cried}. {hero}
 [loved|wanted|longed] to {game}, but first {he} {task.did}, {gladly} and {gladly2}.
@@ -300,9 +294,9 @@ TOGETHER = """
 for this]," {sighed} {giver}. {hero} pushed [with all {his} might|until {his} face was red|and counted to {number}],
 but the {load} did not move.
 
-Then came {friend}, a {friend.trait} {friend.kind}, and a {poor} {creature}. "I am [only small|not strong|old and
-slow|not big]," {sighed} the {creature}, "but I [can|will] help." {hero}, {friend} and the {creature} pushed, and the
-{hue} {load} {load.went}!
+Then came {friend}, a {trait2} {friend.kind}, and a {poor} {creature}. "I am [only small|not strong|old and slow|not
+big]," {sighed} the {creature}, "but I [can|will] help." {hero}, {friend} and the {creature} pushed, and the {hue}
+{load} {load.went}!
 
 {giver} gave {food} to {hero}, {food2} to {friend} and {food3} to the {creature}. [{hero} felt {pride}, because they
 had done it together|Because they had done it together, {hero} felt {pride}].{Closing}
@@ -321,8 +315,8 @@ It was {his} birthday, a {season.weather} {season} day, but {his} friend {friend
 """
 
 NEWCOMER = """
-{When} a {friend.trait} {friend.kind} named {friend} came to school from {town}. {friend.He} [sat|stood] alone
-{corner} with {food}. "[Do you want to|Will you|Would you like to] {sport} with {other} and me?" asked {hero}.
+{When} a {trait2} {friend.kind} named {friend} came to school from {town}. {friend.He} [sat|stood] alone {corner} with
+{food}. "[Do you want to|Will you|Would you like to] {sport} with {other} and me?" asked {hero}.
 
 "[I do not know how|I never learned it|I cannot do it]," {friend.he} {whispered}, and felt {shyness}. "[That is
 easy|Nobody knows at first|We will show you|Just try]," {replied} {other}. So {friend} learned to {sport}, and
@@ -337,7 +331,7 @@ SEED = """
 the table]. [After {number} days|By {day}] nothing had grown, and {he} felt {doubt}. "[Wait|Be patient|Give it
 time|Seeds are slow]," said {giver}.
 
-{Soon} there were {number2} leaves in the {hue} pot, and then a {strong} {plant}. So when {friend}, a {friend.trait}
+{Soon} there were {number2} leaves in the {hue} pot, and then a {strong} {plant}. So when {friend}, a {trait2}
 {friend.kind}, [fell|was] ill, {hero} {walked} over and brought {friend.him} {plant.gift}. {friend} [smiled|sat
 up|laughed|sang] [for the first time since {day}|and said thank you {number} times].
 
@@ -369,9 +363,9 @@ friends, {hero} felt {joy}].{Closing}
 """
 
 PICNIC = """
-{When} {hero} and {his} friend {friend}, a {friend.trait} {friend.kind}, {walked} to the {place} with {food}, {food2}
-and {food3}. They sat {place.spot}. A {poor} {creature} ate the {food.name}, a {poor2} {creature2} ate the
-{food2.name}, and the {season.falls} fell on the {food3.name}.
+{When} {hero} and {his} friend {friend}, a {trait2} {friend.kind}, {walked} to the {place} with {food}, {food2} and
+{food3}. They sat {place.spot}. A {poor} {creature} ate the {food.name}, a {poor2} {creature2} ate the {food2.name},
+and the {season.falls} fell on the {food3.name}.
 
 "[Let us dance|Let us eat {season.falls}|Even the {season.falls} is hungry]!" {cried} {friend}, and they laughed [and
 laughed|until supper|all the way home]. [{hero} felt {joy}, because {he} had such a good friend|Because {he} had such
@@ -398,7 +392,7 @@ happy.{Closing}
 """
 
 LETTER = """
-On {day} a [letter|card] came for {hero} from {friend}, a {friend.trait} {friend.kind} in {town}. "I have {food} with
+On {day} a [letter|card] came for {hero} from {friend}, a {trait2} {friend.kind} in {town}. "I have {food} with
 {number} candles," it said. "[Please bring|Bring|You must bring] {other} and {present}."
 
 So {hero} and {other} {walked} to {town}, past {sight}, {sight2} and {sight3}, with {present}. They blew out the
@@ -407,8 +401,8 @@ So {hero} and {other} {walked} to {town}, past {sight}, {sight2} and {sight3}, w
 """
 
 CLOSING = """
-[| That night, {season.night}.| That night {he} dreamed of {dream}.| A {bird} sang {perch}.| The {hero.trait}
-{hero.kind} in the {color} {wear} [smiled|hummed a tune|sang a song|danced for joy].]
+[| That night, {season.night}.| That night {he} dreamed of {dream}.| A {bird} sang {perch}.| The {trait} {hero.kind}
+in the {color} {wear} [smiled|hummed a tune|sang a song|danced for joy].]
 """
 
 PLOTS = (
@@ -471,6 +465,8 @@ WORLD: dict[str, Table] = {
     "skill": "whistle like a bird|juggle apples|tell riddles|stand on one leg|draw dragons|do a handstand|bake bread|"
     "sing",
     # How it is.
+    "trait trait2": "kind|shy|cheerful|curious|quiet|clever|gentle|dreamy|busy|polite|funny|lively|merry|friendly|"
+    "hopeful|thoughtful",
     "color hue": "red|blue|green|yellow|white|purple|pink|brown|gray|black|golden|silver",
     "fur": "black|white|brown|gray|spotted",
     "look": "little|big|new|pretty|fine|lovely|shiny|round|small|bright",
