@@ -32,7 +32,7 @@ WORDS = re.compile(r" ?[^\W\d_]+| ?\d+| ?[^\s\w]+| ?_+|\s+(?!\S)|\s+")
 def documents_of(corpus: Corpus) -> list[str]:
     documents, begun = [], ""
     for piece in corpus.pieces():
-        assert 0 < len(piece.text)
+        assert piece.text
         begun += piece.text
         if piece.ends_document:
             documents.append(begun)
@@ -161,42 +161,44 @@ def test_a_folder_passes_over_what_is_not_text(tmp_path: Path) -> None:
 
 
 PIECE = 29
+PARTS = ["a", "bc", " ", "\n", "\r\n", "\r", "\u0301", "e", "漢", "\u1100", "\u1161", "\u11a8", "word", "."]
+
+
+def texts_of(parts: Sequence[str], longest: int = 150) -> st.SearchStrategy[str]:
+    return st.lists(st.sampled_from(parts), max_size=longest).map("".join)
 
 
 @settings(max_examples=150, deadline=None)
-@given(
-    st.lists(
-        st.text(st.sampled_from(["a", "b1", " ", "\n", "\r\n", "\u0301", "é", "漢", "ᄀ", "ᅡ", "ᆨ", ".", "_"]))
-        | st.text(st.sampled_from(["word", " ", "\n"])),
-        min_size=1,
-        max_size=7,
-    ),
-    st.integers(1, 13),
-)
-@example(["x" * 28 + "\r\n" + "x" * 5], 7)
-@example(["a" + "\u0301" * 70], 7)
-@example([("word" * 3 + "\n\n") * 9], 7)
-def test_pieces_are_bounded_and_lose_nothing(texts: list[str], block: int) -> None:
+@given(st.lists(texts_of(PARTS) | texts_of(["word", "\n", " "]), min_size=1, max_size=7).filter(any))
+@example(["x" * 28 + "\r\n" + "x" * 5])
+@example(["a" + "\u0301" * 70])
+@example([("word" * 3 + "\n\n") * 9])
+def test_pieces_are_bounded_and_lose_nothing(texts: list[str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(corpora, "PIECE_CHARACTERS", PIECE)
-        if not any(texts):
-            return
         corpus = from_documents(texts, "texts")
-        pieces = list(corpus.pieces())
         assert documents_of(corpus) == [text for text in texts if text]
-        assert all(0 < len(piece.text) <= PIECE for piece in pieces)
+        assert all(len(piece.text) <= PIECE for piece in corpus.pieces())
 
 
+# What combines over more than half a piece is cut anywhere, so these words are kept apart.
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.sampled_from(["a", "bc", " ", "\n", "\r\n", "\r", "\u0301", "e", "ᄀ", "ᅡ", "ᆨ"]), max_size=300))
-def test_a_cut_never_changes_the_normal_form(parts: list[str]) -> None:
-    # A run of more than half a piece of characters that combine is cut anywhere: too long for these words to make.
-    text = "".join(part if index % 5 else "x" for index, part in enumerate(parts)) + "."
+@given(st.lists(texts_of(PARTS, 9), max_size=40).map("x".join))
+@example("e\u0301" * 31)
+@example("\u1100\u1161\u11a8" * 31)
+@example("\r\n" * 31)
+def test_a_cut_never_changes_the_normal_form(text: str) -> None:
+    steps = ("lf", "nfc")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(corpora, "PIECE_CHARACTERS", PIECE)
-        steps = ("lf", "nfc")
         pieces = corpora._document_pieces([[text]], corpora._Findings(), steps)
         assert "".join(piece.text for piece in pieces) == normalize(text, steps)
+
+
+def test_cutting_anywhere_would_change_the_normal_form() -> None:
+    for text in ("e\u0301" * 31, "\u1100\u1161\u11a8" * 31, "\r\n" * 31):
+        naive = [normalize(text[start : start + PIECE], ("lf", "nfc")) for start in range(0, len(text), PIECE)]
+        assert "".join(naive) != normalize(text, ("lf", "nfc"))
 
 
 @pytest.mark.parametrize("gap", [" ", "\n", "\n\n", "\r\n", "\t"])

@@ -18,7 +18,7 @@ import pytest
 from clearhead.text.tales import Program, Tale, derivations, floor, tale, tales
 from clearhead.text.tales_world import WORLD, Table
 
-GOLDEN = ""
+GOLDEN = "349eeab3190ba380cd51be686d9b7cdbb0795bff6e3c1f728f3bc19d2d49275f"
 
 WEIGHTED = Program({"tale": "[3*a|2*b|c]"})
 AMBIGUOUS = Program({"tale": "{who} [very |]{mood}.", "who": "Mia|Tom", "mood": "glad|very glad"})
@@ -26,7 +26,7 @@ AMBIGUOUS = Program({"tale": "{who} [very |]{mood}.", "who": "Mia|Tom", "mood": 
 MEETING = Program(
     {
         "tale": "{first} met {second}. {first} took off {first.hat}[.|2*!]",
-        "first second": dict.fromkeys(("Ann", "3*Bob", "Cy"), {"hat": "a cap|a hood"}),
+        "first second": {friend: {"hat": "a cap|a hood"} for friend in ("Ann", "3*Bob", "Cy")},
     }
 )
 
@@ -107,7 +107,7 @@ def test_a_fact_cannot_change_between_its_mentions():
 
 def all_outcomes(program: Program) -> dict[str, float]:
     """Draw until every text has been seen many times; return the bits of each text."""
-    return {one.text: one.bits for one in (program.draw(Random(seed)) for seed in range(3_001))}
+    return {one.text: one.bits for one in (program.draw(Random(seed)) for seed in range(1_009))}
 
 
 @pytest.mark.parametrize(("program", "num_texts"), [(WEIGHTED, 3), (MEETING, 3 * 2 * 2 * 2)])
@@ -125,7 +125,7 @@ def test_facts_of_one_table_differ():
 
 @pytest.mark.parametrize("program", [WEIGHTED, MEETING])
 def test_choices_are_as_frequent_as_their_bits_say(program: Program):
-    num_draws = 20_011
+    num_draws = 5_003
     drawn = Counter(program.draw(Random(f"frequency {seed}")) for seed in range(num_draws))
     for one, times in drawn.items():
         p = 2.0**-one.bits

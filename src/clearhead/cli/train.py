@@ -51,7 +51,9 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
 def add_arguments(parser: Parser) -> None:
     """Declare the flags."""
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="what to train on")
-    parser.add_argument("--preset", default="modern", help="named settings; clearhead config --list names them")
+    parser.add_argument(
+        "--preset", help="named settings (modern; tales without a TEXT); clearhead config --list names them"
+    )
     parser.add_argument("--config", metavar="FILE", help="settings as TOML, over the preset")
     parser.add_argument("--run", metavar="DIR", help="where the run is kept; without it, a new folder below ./runs")
     for name in BUDGETS:
@@ -93,7 +95,7 @@ def settings(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> tuple[Ru
     from clearhead.training.recipes import recipe
 
     changes = changes_of(args, pairs)
-    config = recipe(args.preset)
+    config = recipe(args.preset or ("modern" if args.texts else "tales"))
     if args.config:
         config = merge(config, load_toml(Path(args.config)))
     if any(budget in changes.get("train", {}) for budget in BUDGETS):

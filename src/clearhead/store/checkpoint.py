@@ -41,10 +41,10 @@ class Checkpoint:
 
 
 def save(run: Run, checkpoint: Checkpoint) -> Path:
-    """Store a step and return its folder; a step that is stored already and whole stays as it is."""
+    """Store a step and return its folder; a step that is stored already, whole and with as much in it, stays."""
     folder = run.step_folder(checkpoint.step)
     if folder.exists():
-        if is_whole(folder):
+        if is_whole(folder) and (holds(folder, OPTIMIZER_FILE) or not checkpoint.optimizer):
             return folder
         shutil.rmtree(folder)
     with new_folder(folder) as temporary:

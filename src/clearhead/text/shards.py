@@ -28,15 +28,17 @@ INDEX = "shards.json"
 FORMAT = 1
 SHARD_TOKENS = 64 << 20
 
-# What is read of a mapped file counts as this process's memory until it is given back. The system maps 64 KiB around
-# every address that is touched.
+# What is read of a mapped file counts as this process's memory until it is given back, and the system maps up to 2 MiB
+# around every address that is touched.
 RESIDENT_BYTES = 256 << 20
-_MAPPED_AROUND_BYTES = 64 << 10
+_MAPPED_AROUND_BYTES = 2 << 20
 
 _STREAM_TOKENS = 1 << 20
 _ROW_BY_ROW_TOKENS = 1024
 
-_Stored = UInt16[np.ndarray, " N"] | UInt32[np.ndarray, " N"]
+# Where several arrays stand in one signature their lengths differ, which "_" allows.
+_Stored = UInt16[np.ndarray, " _"] | UInt32[np.ndarray, " _"]
+_Stream = Iterable[Int32[np.ndarray, " _"]]
 
 
 class Tokens:
@@ -53,9 +55,10 @@ class Tokens:
         """Join arrays to one sequence.
 
         Args:
-            forget: gives back the memory of what was read; called after about every `RESIDENT_BYTES`.
+            forget: gives back the memory of what was read; called so that about `RESIDENT_BYTES` are held at most.
         """
         self._shards = list(shards)
+        self._fits = sum(shard.nbytes for shard in shards) <= RESIDENT_BYTES
         self._ends = np.cumsum([len(shard) for shard in shards])
         self._forget = forget
         self._resident_bytes = 0
@@ -95,13 +98,15 @@ class Tokens:
         return shard, position - int(self._ends[shard]) + len(self._shards[shard])
 
     def _note_read(self, windows: int, tokens: int) -> None:
+        if self._fits:
+            return
         self._resident_bytes += windows * _MAPPED_AROUND_BYTES + tokens * self.dtype.itemsize
         if self._resident_bytes > RESIDENT_BYTES:
             self._forget()
             self._resident_bytes = 0
 
 
-def token_stream(tokenizer: Tokenizer, pieces: Iterable[Piece]) -> Iterator[Int32[np.ndarray, " N"]]:
+def token_stream(tokenizer: Tokenizer, pieces: Iterable[Piece]) -> Iterator[Int32[np.ndarray, " _"]]:
     """Encode a text: with documents `end, doc1, end, doc2, end, ...`, without just the text.
 
     The stream starts with `<|end|>` even where the first piece continues a document that was cut, so that its first
@@ -129,9 +134,7 @@ def in_memory(ids: Integer[np.ndarray, " N"], vocabulary_size: int) -> Tokens:
     return Tokens([stored], [hashlib.sha256(stored.tobytes()).hexdigest()])
 
 
-def build(
-    folder: Path, stream: Iterable[Int32[np.ndarray, " N"]], vocabulary_size: int, provenance: Mapping[str, Any]
-) -> Tokens:
+def build(folder: Path, stream: _Stream, vocabulary_size: int, provenance: Mapping[str, Any]) -> Tokens:
     """Write a stream of ids into a new folder, which appears only when it is complete.
 
     Args:
@@ -222,7 +225,7 @@ def _open_if_whole(folder: Path) -> Tokens | None:
     try:
         verify(folder)
         return open_tokens(folder)
-    except (DamagedFile, NewerFormat):
+    except (DamagedFile, NewerFormat, OSError):
         return None
 
 

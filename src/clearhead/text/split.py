@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import Bool
@@ -25,12 +24,48 @@ FEWEST_CHARACTERS = 64
 _RULE = "split 1"
 
 
-class _Division(Protocol):
-    """Tells the pieces of the training part from those of the validation part."""
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """Training is what comes before a character, validation the rest."""
 
-    def training(self, pieces: Iterable[Piece]) -> Iterator[Piece]: ...
+    character: int
 
-    def validation(self, pieces: Iterable[Piece]) -> Iterator[Piece]: ...
+    def training(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        left = self.character
+        for piece in pieces:
+            if len(piece.text) > left:
+                if left:
+                    yield Piece(piece.text[:left], ends_document=False)
+                return
+            yield piece
+            left -= len(piece.text)
+
+    def validation(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        left = self.character
+        for piece in pieces:
+            if len(piece.text) > left:
+                yield Piece(piece.text[left:], piece.ends_document) if left else piece
+            left = max(0, left - len(piece.text))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Choice:
+    """Validation is the documents that are held out, training the others."""
+
+    held_out: Bool[np.ndarray, " N"]
+
+    def training(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        return self._part(pieces, wanted=False)
+
+    def validation(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        return self._part(pieces, wanted=True)
+
+    def _part(self, pieces: Iterable[Piece], *, wanted: bool) -> Iterator[Piece]:
+        document = 0
+        for piece in pieces:
+            if self.held_out[document] == wanted:
+                yield piece
+            document += piece.ends_document
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -47,7 +82,7 @@ class Split:
     """
 
     corpus: Corpus
-    division: _Division
+    division: _Cut | _Choice
     description: str
     fingerprint: str
     has_documents: bool
@@ -103,50 +138,6 @@ def split(corpus: Corpus) -> Split:
         if held_out.any():
             return _by_documents(corpus, held_out)
     return _by_cut(corpus)
-
-
-@dataclass(frozen=True, slots=True)
-class _Cut:
-    """Training is what comes before a character, validation the rest."""
-
-    character: int
-
-    def training(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
-        left = self.character
-        for piece in pieces:
-            if len(piece.text) > left:
-                if left:
-                    yield Piece(piece.text[:left], ends_document=False)
-                return
-            yield piece
-            left -= len(piece.text)
-
-    def validation(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
-        left = self.character
-        for piece in pieces:
-            if len(piece.text) > left:
-                yield Piece(piece.text[left:], piece.ends_document) if left else piece
-            left = max(0, left - len(piece.text))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Choice:
-    """Validation is the documents that are held out, training the others."""
-
-    held_out: Bool[np.ndarray, " N"]
-
-    def training(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
-        return self._part(pieces, wanted=False)
-
-    def validation(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
-        return self._part(pieces, wanted=True)
-
-    def _part(self, pieces: Iterable[Piece], *, wanted: bool) -> Iterator[Piece]:
-        document = 0
-        for piece in pieces:
-            if self.held_out[document] == wanted:
-                yield piece
-            document += piece.ends_document
 
 
 def _smallest_hashes(table: DocumentTable) -> Bool[np.ndarray, " N"]:
@@ -211,7 +202,7 @@ def _cut_before_last_bytes(corpus: Corpus) -> tuple[int, int]:
     raise AssertionError("the corpus is shorter than its table says")
 
 
-def _make(corpus: Corpus, division: _Division, characters: int, num_bytes: int, description: str) -> Split:
+def _make(corpus: Corpus, division: _Cut | _Choice, characters: int, num_bytes: int, description: str) -> Split:
     """Return the split whose validation part has the given sizes."""
     return Split(
         corpus=corpus,

@@ -100,7 +100,7 @@ class Telling:
     to_tell: list[Part]
     told: list[str] = field(default_factory=list)
     bits: float = 0.0
-    asked: str | None = None
+    asked: Slot | None = None
 
     def advance(self) -> Choice | None:
         """Tell on until something has to be chosen; None when the tale is over."""
@@ -128,7 +128,7 @@ class Telling:
         while slot.owner and slot.owner.name not in facts:
             slot = slot.owner
         assert slot.owner
-        self.asked = slot.name
+        self.asked = slot
         choice = facts[slot.owner.name].fields[slot.field]
         siblings = (slot.name.removesuffix(slot.field) + other for other in choice.shared_by)
         taken = tuple(facts[name] for name in siblings if name in facts)
@@ -141,10 +141,18 @@ class Telling:
         if self.asked is None:
             self.to_tell += option.parts
         else:
-            self.facts[self.asked] = option
+            self.facts[self.asked.name] = option
 
-    def fork(self) -> Telling:
-        return Telling(self.facts.copy(), self.to_tell.copy(), self.told.copy(), self.bits, self.asked)
+    def forks(self, choice: Choice, text: str) -> Iterator[Telling]:
+        """Yield this telling gone on with each option, but for those that cannot be the next words of `text`."""
+        heard = sum(map(len, self.told))
+        told_at_once = self.asked is None or self.asked is self.to_tell[-1]
+        for index, option in enumerate(choice.options):
+            begin = option.parts[-1] if told_at_once and option.parts else ""
+            if not isinstance(begin, str) or text.startswith(begin, heard):
+                fork = Telling(self.facts.copy(), self.to_tell.copy(), self.told.copy(), self.bits, self.asked)
+                fork.take(choice, index)
+                yield fork
 
 
 class Program:
@@ -171,10 +179,7 @@ class Program:
             choice = telling.advance()
             told = "".join(telling.told)
             if choice and text.startswith(told):
-                for index in range(len(choice.options)):
-                    fork = telling.fork()
-                    fork.take(choice, index)
-                    unfinished.append(fork)
+                unfinished += telling.forks(choice, text)
             elif text == told and not choice:
                 found.append(telling.bits)
         return found

@@ -91,8 +91,9 @@ class Hooks:
     Args:
         evaluate: scores the model by split name; `sampled` asks for evenly spaced windows only.
         sample: writes texts with the model: (prompt, text, seed) each.
-        save: stores the step, says whether it is the best, and returns where; None where nothing is stored.
+        save: stores the step and returns where; the flag says whether it must be possible to resume from it.
         save_due: says whether the step just done should be stored.
+        snapshot_due: says whether at least its weights should be.
         stop: asked after each step; a reason ends the loop.
         replan: asked after each step; a new plan takes the place of the old one.
         probes: called after each step; their events are passed on.
@@ -102,6 +103,7 @@ class Hooks:
     sample: Callable[[nn.Module], list[tuple[str, str, int]]] | None = None
     save: Callable[[State, bool], str | None] = nothing
     save_due: Callable[[int], bool] = nothing  # type: ignore[assignment]
+    snapshot_due: Callable[[int], bool] = nothing  # type: ignore[assignment]
     stop: Callable[[State], tuple[StopReason, str] | None] = nothing
     replan: Callable[[State], tuple[Plan, str] | None] = nothing
     probes: tuple[Callable[[State], Iterator[Event]], ...] = field(default=())
@@ -245,6 +247,8 @@ class _Loop:
             yield from self.sample()
         if best or last or self.hooks.save_due(state.step):
             yield from self.save(best)
+        elif self.hooks.snapshot_due(state.step):
+            self.hooks.save(state, False)
 
     def evaluate(self, *, sampled: bool) -> Generator[Event, None, bool]:
         """Score the splits; return whether this is the best step so far."""
@@ -293,7 +297,7 @@ class _Loop:
         if self.saved_step == self.state.step:
             return
         self.state.seconds = time.perf_counter() - self.began
-        path = self.hooks.save(self.state, best)
+        path = self.hooks.save(self.state, True)
         self.saved_step = self.state.step
         if path is not None:
             yield self.event(Saved, path=path, best=best)

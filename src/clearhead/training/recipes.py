@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from clearhead.core.errors import UserError, nearest
 from clearhead.model import shapes
-from clearhead.text.config import CharConfig
+from clearhead.text.config import BpeConfig, CharConfig
 from clearhead.training.config import (
     AdamWConfig,
     ConstantConfig,
@@ -27,6 +28,15 @@ def tiny() -> RunConfig:
         optimizer=MuonConfig(),
         schedule=LinearConfig(),
         train=TrainConfig(sequences_per_step=32),
+    )
+
+
+def tales() -> RunConfig:
+    """For the built-in tales: 0.9M parameters over 1,024 pieces of words, with a context of 128."""
+    return RunConfig(
+        tokenizer=BpeConfig(vocabulary_size=1024),
+        model=replace(shapes.tiny(), context_length=128),
+        train=TrainConfig(sequences_per_step=16),
     )
 
 
@@ -84,6 +94,7 @@ def gpt2_124m() -> RunConfig:
 
 RECIPES: dict[str, Callable[[], RunConfig]] = {
     "tiny": tiny,
+    "tales": tales,
     "modern": modern,
     "lecture": lecture,
     "lecture-large": lecture_large,

@@ -68,10 +68,21 @@ def plan_length(session: Session) -> Plan:
     speed = probe(session) if count is None or train.evaluate_every is None else Speed(1.0, 1.0)
     if count is None:
         assert train.minutes is not None
-        count = max(1, int(60 * train.minutes * (1 - EVALUATION_SHARE) / speed.step_seconds))
+        count = max(1, int(step_budget(session, speed.step_seconds) / speed.step_seconds))
     every = round(speed.evaluation_seconds / (EVALUATION_SHARE * speed.step_seconds))
     evaluate_every = train.evaluate_every or max(1, min(every, count // 5))
     return Plan(count, evaluate_every, train.micro_batches)
+
+
+def step_budget(session: Session, step_seconds: float) -> float:
+    """Return the seconds of a timed run that are left for steps when evaluations have had theirs.
+
+    A forward pass costs about a third of a step; the whole rule at the end runs one over the validation part.
+    """
+    assert session.config.train.minutes is not None
+    seconds = 60 * session.config.train.minutes
+    last = len(session.data.validation) / session.batches.tokens_per_step * step_seconds / 3
+    return max(seconds / 2, seconds * (1 - EVALUATION_SHARE) - last)
 
 
 def probe(session: Session, *, updates: int = 3) -> Speed:

@@ -21,7 +21,7 @@ from clearhead.training.dataset import Dataset
 from clearhead.training.evaluate import Evaluator, Score
 from clearhead.training.loop import Hooks, State
 from clearhead.training.schedule import Plan
-from clearhead.training.session import Session
+from clearhead.training.session import Session, step_budget
 
 Stop = Callable[[], StopReason | None]
 """Asked after each step; a reason ends the run early."""
@@ -30,7 +30,7 @@ SAMPLE_SEED = 1
 OVERLAP_WARNING = 0.05
 """The share of overlapping validation text from which on its loss says little."""
 
-SLOWEST_REPLAN = 0.5
+REPLAN_SHARE = 0.5
 """The share of a timed run after which its length is set anew, once, by the speed measured until then."""
 
 
@@ -45,6 +45,7 @@ def build_hooks(session: Session, stop: Stop, stop_after: int | None) -> Hooks:
         sample=sampling(session),
         save=saving(session),
         save_due=lambda step: step % save_every(session) == 0,
+        snapshot_due=snapshots(session).__contains__,
         stop=stopping(stop, stop_after),
         replan=replanning(session),
     )
@@ -93,12 +94,20 @@ def sampling(session: Session) -> Callable[[nn.Module], list[tuple[str, str, int
     return sample
 
 
-def saving(session: Session) -> Callable[[State, bool], str | None]:
-    """Return what stores a step, and then removes those that need not stay."""
-    keep = session.config.train.keep or "newest"
-    spaced = checkpoint.log_spaced(session.state.plan.steps)
+def snapshots(session: Session) -> frozenset[int]:
+    """Return the steps whose weights are kept to be looked at later."""
+    spaced = session.config.train.keep == "spaced"
+    return checkpoint.log_spaced(session.state.plan.steps) if spaced else frozenset()
 
-    def save(state: State, best: bool) -> str:
+
+def saving(session: Session) -> Callable[[State, bool], str | None]:
+    """Return what stores a step, and then removes those that need not stay.
+
+    A step that cannot be resumed from holds weights and state alone.
+    """
+    keep, spaced = session.config.train.keep or "newest", snapshots(session)
+
+    def save(state: State, resumable: bool) -> str:
         folder = checkpoint.save(
             session.run,
             checkpoint.Checkpoint(
@@ -106,10 +115,11 @@ def saving(session: Session) -> Callable[[State, bool], str | None]:
                 model=checkpoint.model_tensors(session.model),
                 state=state.to_dict(),
                 average=state.average,
-                optimizer=session.optimizer.tensors(),
+                optimizer=session.optimizer.tensors() if resumable else {},
             ),
         )
-        checkpoint.rotate(session.run, keep, spaced)
+        if resumable:
+            checkpoint.rotate(session.run, keep, spaced)
         return folder.relative_to(session.run.path).as_posix()
 
     return save
@@ -132,15 +142,15 @@ def stopping(stop: Stop, stop_after: int | None) -> Callable[[State], tuple[Stop
 def replanning(session: Session) -> Callable[[State], tuple[Plan, str] | None]:
     """Return what sets the length of a timed run anew, once, when half of its time is over."""
     minutes = session.config.train.minutes
-    budget = 60 * (minutes or 0.0)
 
     def replan(state: State) -> tuple[Plan, str] | None:
-        due = minutes and not state.replanned and state.seconds >= SLOWEST_REPLAN * budget
-        if not due or state.plan.cooldown_start is not None:
+        if minutes is None or state.replanned or state.seconds < REPLAN_SHARE * 60 * minutes:
             return None
         state.replanned = True
-        left = int((budget - state.seconds) * state.step / state.seconds)
-        plan = replace(state.plan, steps=state.step + max(1, left))
+        if state.plan.cooldown_start is not None:
+            return None
+        left = step_budget(session, state.train_seconds / state.step) - state.train_seconds
+        plan = replace(state.plan, steps=state.step + max(1, int(left * state.step / state.train_seconds)))
         return plan, f"half of {minutes:g} minutes is over, at {state.step / state.seconds:.1f} steps a second"
 
     return replan
