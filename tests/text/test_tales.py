@@ -22,7 +22,9 @@ GOLDEN = "349eeab3190ba380cd51be686d9b7cdbb0795bff6e3c1f728f3bc19d2d49275f"
 
 WEIGHTED = Program({"tale": "[3*a|2*b|c]"})
 AMBIGUOUS = Program({"tale": "{who} [very |]{mood}.", "who": "Mia|Tom", "mood": "glad|very glad"})
-# Two of three friends meet in turn; each has one of two hats, and the first comes back with the hat it had.
+# What is unsaid can be ambiguous too: which of the two moods is meant.
+UNSAID = Program({"tale": "{mood.face}", "mood": {"glad": {"face": "a smile"}, "proud": {"face": "a smile|a nod"}}})
+# Two of three friends meet; each has one of two hats.
 MEETING = Program(
     {
         "tale": "{first} met {second}. {first} took off {first.hat}[.|2*!]",
@@ -86,6 +88,13 @@ def test_an_ambiguous_program_is_rejected():
     with pytest.raises(AssertionError, match="2 derivations"):
         assert_one_derivation(AMBIGUOUS, ambiguous)
     assert_one_derivation(AMBIGUOUS, next(one for one in drawn if one.text == "Tom glad."))
+
+
+def test_a_program_with_an_unsaid_ambiguity_is_rejected():
+    assert sorted(UNSAID.derivations("a smile")) == [1.0, 2.0]
+    assert UNSAID.derivations("a nod") == [2.0]
+    with pytest.raises(AssertionError, match="2 derivations"):
+        assert_one_derivation(UNSAID, Tale("a smile", 1.0))
 
 
 def test_a_text_that_the_program_cannot_write_has_no_derivation():

@@ -35,10 +35,10 @@ def list_texts(args: argparse.Namespace) -> int:
     from clearhead.text.download import DATASETS
 
     if args.json:
-        print_json([asdict(dataset) for dataset in DATASETS.values()])
+        print_json([{"name": name, **asdict(dataset)} for name, dataset in DATASETS.items()])
         return 0
     rows = [("tales", "3 MB or more", "MIT", "short stories from a program; built in, no network")]
-    rows += [(d.name, byte_size(d.num_bytes), d.licence, d.description) for d in DATASETS.values()]
+    rows += [(name, byte_size(each.bytes), each.licence, each.description) for name, each in DATASETS.items()]
     console().print(table("Texts", ("name", "size", "licence", "what"), rows))
     return 0
 
@@ -55,7 +55,7 @@ def get_text(args: argparse.Namespace) -> int:
         if out.is_terminal:
             out.print(f"{done / total:.0%}", end="\r")
 
-    print(get(args.name, Path(args.folder), tell))
+    print(get(args.name, Path(args.folder), progress=tell))
     return 0
 
 

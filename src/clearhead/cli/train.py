@@ -52,7 +52,7 @@ def add_arguments(parser: Parser) -> None:
     """Declare the flags."""
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="what to train on")
     parser.add_argument(
-        "--preset", help="named settings (modern; tales without a TEXT); clearhead config --list names them"
+        "--preset", help="named settings (modern, or tales without a TEXT); see clearhead config --list"
     )
     parser.add_argument("--config", metavar="FILE", help="settings as TOML, over the preset")
     parser.add_argument("--run", metavar="DIR", help="where the run is kept; without it, a new folder below ./runs")
