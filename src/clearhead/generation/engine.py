@@ -62,11 +62,9 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
 
 
 def line_end(tokenizer: Tokenizer) -> list[int]:
-    """Return the ids of a line end, or the first id where the tokenizer has none."""
-    known = tokenizer.lossless or "\n" in "".join(tokenizer.token_text(i) for i in range(tokenizer.vocabulary_size))
-    if not known:
-        return [0]
-    return [int(id_) for id_ in tokenizer.encode("\n")][:1] or [0]
+    """Return the id of a line end, or the first id where the tokenizer has none."""
+    known, _ = tokenizer.drop_unknown("\n")
+    return [int(id_) for id_ in tokenizer.encode(known)][:1] or [0]
 
 
 def window_start(num_tokens: int, context_length: int) -> int:
