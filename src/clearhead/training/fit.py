@@ -59,6 +59,8 @@ def create(
     if kept_stdin is not None:
         kept_stdin.parent.mkdir(parents=True, exist_ok=True)
     corpus = dataset.read_texts(texts, config.text, kept_stdin)
+    for note in corpus.notes:
+        notify(f"{note[0].upper()}{note[1:]}.")
     for source in corpus.sources:
         for note in source.notes:
             notify(f"{source.name}: {note}.")
