@@ -38,7 +38,8 @@ def train(
     changes = {name.replace("__", "."): value for name, value in fields.items()}
     if minutes is not None:
         changes["train.minutes"] = minutes
-    return train_run(texts, preset=preset or ("modern" if texts else "tales"), changes=changes, path=None if run is None else Path(run))
+    chosen = preset or ("modern" if texts else "tales")
+    return train_run(texts, preset=chosen, changes=changes, path=None if run is None else Path(run))
 
 
 def load(run: str | Path, *, model: nn.Module | None = None) -> Writer:

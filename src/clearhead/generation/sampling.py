@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from clearhead.core.errors import UserError
 
 Logits = Float[Tensor, "B V"]
 
-NEVER = float("-inf")
+NEVER = -math.inf
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,8 +36,8 @@ class Sampling:
 
     def __post_init__(self) -> None:
         checks = {
-            "repetition_penalty must be above 0": self.repetition_penalty > 0,
-            "temperature must be 0 or more": 0 <= self.temperature < float("inf"),
+            "repetition_penalty must be above 0 and finite": 0 < self.repetition_penalty < math.inf,
+            "temperature must be 0 or more and finite": 0 <= self.temperature < math.inf,
             "top_k must be at least 1": self.top_k is None or self.top_k >= 1,
             "top_p must be above 0 and at most 1": 0 < self.top_p <= 1,
             "min_p must be from 0 to 1": 0 <= self.min_p <= 1,
@@ -46,19 +47,20 @@ class Sampling:
                 raise UserError(f"{rule}, not {getattr(self, rule.split()[0])}.")
 
 
-def distribution(logits: Logits, context: Int[Tensor, "B N"], sampling: Sampling) -> Float[Tensor, "B V"]:
-    """Return the probabilities from which the next token is drawn.
+def distribution(logits: Logits, context: Int[Tensor, "B N"], sampling: Sampling) -> Float64[Tensor, "B V"]:
+    """Return the probabilities from which the next token is drawn, in double precision.
 
     Raises:
-        UserError: a logit is not a number, so the model is broken.
+        UserError: a logit is not a finite number, so the model is broken.
     """
-    logits = logits.float()
+    logits = logits.double()
     if not bool(logits.isfinite().all()):
         raise UserError("The model's logits are not finite, so nothing can be drawn: its training went wrong.")
     logits = penalize_repetition(logits, context, sampling.repetition_penalty)
     if sampling.temperature == 0:
-        return torch.nn.functional.one_hot(logits.argmax(-1), logits.size(-1)).float()
-    logits = logits / sampling.temperature
+        return torch.nn.functional.one_hot(logits.argmax(-1), logits.size(-1)).double()
+    # The largest becomes 0 first, so that no temperature, however small, makes an infinity of it.
+    logits = (logits - logits.amax(-1, keepdim=True)) / sampling.temperature
     logits = keep_top_k(logits, sampling.top_k)
     logits = keep_top_p(logits, sampling.top_p)
     return keep_min_p(logits, sampling.min_p).softmax(-1)

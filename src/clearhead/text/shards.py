@@ -30,7 +30,7 @@ SHARD_TOKENS = 64 << 20
 
 # What is read of a mapped file counts as this process's memory until it is given back, and the system maps up to 2 MiB
 # around every address that is touched.
-RESIDENT_BYTES = 256 << 20
+RESIDENT_BYTES = 128 << 20
 _MAPPED_AROUND_BYTES = 2 << 20
 
 _STREAM_TOKENS = 1 << 20

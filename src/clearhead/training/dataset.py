@@ -15,11 +15,11 @@ from clearhead.core.config import build, to_dict
 from clearhead.core.errors import UserError
 from clearhead.text import corpus as corpora
 from clearhead.text import shards
-from clearhead.text.batches import TokenSource
 from clearhead.text.config import BpeConfig, CharConfig, TextConfig, TokenizerConfig
 from clearhead.text.corpus import Corpus
 from clearhead.text.ngrams import baselines
 from clearhead.text.overlap import overlap
+from clearhead.text.shards import Tokens
 from clearhead.text.split import Split, split
 from clearhead.text.tales import tales
 from clearhead.text.tokenizer import Tokenizer, train_tokenizer
@@ -29,7 +29,7 @@ TALES_SEED = 1
 CHARACTERS_BELOW_BYTES = 4_000_000
 """Texts below this size are read as characters unless a tokenizer is named: its vocabulary is then used fully."""
 
-BASELINE_BYTES = 16 * 2**20
+BASELINE_BYTES = 8 * 2**20
 """The n-gram baselines are counted on at most so much of the training part."""
 
 SHOWN_STRETCH = 200
@@ -45,7 +45,7 @@ class Dataset:
     """
 
     tokenizer: Tokenizer
-    training: TokenSource
+    training: Tokens
     validation: Int32[np.ndarray, " N"]
     sources: dict[str, Any]
 
@@ -54,18 +54,14 @@ class Dataset:
         """Bytes of each id, or None where the tokenizer loses text."""
         return self.tokenizer.byte_lengths if self.tokenizer.lossless else None
 
-    def validation_source(self) -> TokenSource:
+    def validation_source(self) -> Tokens:
         """Return the validation tokens as something that windows are gathered from."""
         return shards.in_memory(self.validation, self.tokenizer.vocabulary_size)
 
     def training_text(self) -> Iterator[str]:
         """Yield the training part's text, decoded from its tokens."""
-        return self._decoded(self.training, len(self.training))
-
-    def _decoded(self, tokens: TokenSource, count: int) -> Iterator[str]:
-        for start in range(0, count, 2**18):
-            length = min(2**18, count - start)
-            yield self.tokenizer.decode(tokens.gather(np.array([start]), length)[0])
+        for start in range(0, len(self.training), 2**18):
+            yield self.tokenizer.decode(self.training.read(start, min(start + 2**18, len(self.training))))
 
 
 def read_texts(names: Sequence[str | Path], config: TextConfig, keep_stdin_at: Path | None = None) -> Corpus:
@@ -147,7 +143,7 @@ def measure_baselines(data: Dataset) -> dict[str, dict[str, float | None]]:
     """Return what n-gram models, counted on the training part, score on the validation part."""
     per_token = max(1.0, data.sources["split"]["training_bytes"] / len(data.training))
     count = min(len(data.training), int(BASELINE_BYTES / per_token))
-    counted = data.training.gather(np.array([0]), count)[0]
+    counted = data.training.read(0, count)
     found = baselines(counted, data.validation, data.tokenizer.vocabulary_size, data.byte_lengths)
     return {
         model.name: {"nats_per_token": model.nats_per_token, "bits_per_byte": model.bits_per_byte} for model in found

@@ -18,7 +18,8 @@ SAMPLED_TARGETS = 8192
 """How many targets the evaluations during a run score."""
 
 LOGITS_AT_ONCE = 2**23
-"""How many logits one forward pass of an evaluation may give: 32 MB of them."""
+TOKENS_AT_ONCE = 2**13
+"""How many logits one forward pass of an evaluation may give (32 MB of them), and how many tokens it may read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Evaluator:
     ) -> Iterator[tuple[Int64[np.ndarray, " N"], int]]:
         """Yield windows of one length, as many as one forward pass takes."""
         vocabulary_size = int(getattr(model, "vocabulary_size", 256))
-        rows = max(1, LOGITS_AT_ONCE // (self.context_length * vocabulary_size))
+        rows = max(1, min(LOGITS_AT_ONCE // vocabulary_size, TOKENS_AT_ONCE) // self.context_length)
         for length in np.unique(lengths):
             same = starts[lengths == length]
             for first in range(0, len(same), rows):

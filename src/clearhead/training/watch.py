@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from clearhead.core import events as journal
@@ -75,7 +74,7 @@ def evaluation(session: Session) -> Callable[[nn.Module, bool], dict[str, Score]
 
 def training_slice(data: Dataset, count: int) -> shards.Tokens:
     """Return the first tokens of the training part, as many as the validation part has."""
-    return shards.in_memory(data.training.gather(np.array([0]), count)[0], data.tokenizer.vocabulary_size)
+    return shards.in_memory(data.training.read(0, count), data.tokenizer.vocabulary_size)
 
 
 def sampling(session: Session) -> Callable[[nn.Module], list[tuple[str, str, int]]]:
