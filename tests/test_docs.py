@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -129,11 +129,13 @@ def commands(document: Path) -> Iterator[list[str]]:
         if fence.language in ("sh", "console", ""):
             lines += fence.text.replace("\\\n", " ").splitlines()
     for line in lines:
-        match = re.match(r"(?:\$ )?(?:\S*/)?clearhead (.*)", line.strip())
-        if match:
-            words = shlex.split(match[1], comments=True)
-            ends = [index for index, word in enumerate(words) if word in ("|", ">", "&&", ";")]
-            yield words[: min(ends, default=len(words))]
+        if "clearhead " not in line:
+            continue
+        words = shlex.split(line.strip().removeprefix("$ "), comments=True)
+        for _, group in groupby(words, key=("|", ">", "&&", ";").__contains__):
+            command, *arguments = group
+            if Path(command).name == "clearhead":
+                yield arguments
 
 
 def check_command(words: Sequence[str]) -> None:

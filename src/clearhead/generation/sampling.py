@@ -36,7 +36,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         checks = {
-            "repetition_penalty must be above 0 and finite": 0 < self.repetition_penalty < math.inf,
+            "repetition_penalty must be from 0.01 to 100": 0.01 <= self.repetition_penalty <= 100,
             "temperature must be 0 or more and finite": 0 <= self.temperature < math.inf,
             "top_k must be at least 1": self.top_k is None or self.top_k >= 1,
             "top_p must be above 0 and at most 1": 0 < self.top_p <= 1,
@@ -86,7 +86,7 @@ def keep_top_k(logits: Logits, k: int | None) -> Logits:
 
 
 def keep_top_p(logits: Logits, p: float) -> Logits:
-    """Leave the smallest set of likeliest tokens whose probability reaches p. Source: Holtzman et al. 2020."""
+    """Leave the fewest of the likeliest tokens whose probability together reaches p. Source: Holtzman et al. 2020."""
     if p >= 1.0:
         return logits
     ordered, order = logits.softmax(-1).sort(dim=-1, descending=True, stable=True)

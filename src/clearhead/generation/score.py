@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor, nn
+
+LOGITS_AT_ONCE = 2**22
+"""How many logits one forward pass may give: 16 MB of them."""
 
 
 def token_nats(logits: Float[Tensor, "B T V"], targets: Int[Tensor, "B T"]) -> Float[Tensor, "B T"]:
@@ -28,14 +33,27 @@ def text_nats(
     length = int(model.context_length)  # type: ignore[arg-type]
     stride = length if stride is None else stride
     assert 1 <= stride <= length
-    device = next(model.parameters()).device
-    tokens = torch.from_numpy(np.asarray(ids, dtype=np.int64)).to(device)
+    tokens = torch.from_numpy(np.asarray(ids, dtype=np.int64)).to(next(model.parameters()).device)
     nats = np.zeros(max(0, len(ids) - 1))
-    scored = 0
-    while scored < len(nats):
-        end = min(len(nats), max(length, scored + stride))
-        start = max(0, end - length)
-        cost = token_nats(model(tokens[None, start:end]), tokens[None, start + 1 : end + 1])[0]
-        nats[scored:end] = cost[scored - start :].double().cpu().numpy()
-        scored = end
+    for starts in _window_starts(len(nats), length, stride, _windows_at_once(model, length)):
+        places = starts[:, None] + np.arange(min(length, len(nats) - starts[0]))
+        cost = token_nats(model(tokens[places]), tokens[places + 1]).double().cpu().numpy()
+        scored_before = np.where(starts == 0, 0, starts + length - stride)
+        fresh = places >= scored_before[:, None]
+        nats[places[fresh]] = cost[fresh]
     return nats
+
+
+def _window_starts(num_targets: int, length: int, stride: int, at_once: int) -> Iterator[Int64[np.ndarray, " W"]]:
+    """Yield where windows begin, in groups of one length: the last window may be shorter than the others."""
+    starts = np.arange(0, max(1, num_targets - length + stride), stride) if num_targets else np.arange(0)
+    whole = starts[starts + length <= num_targets]
+    for first in range(0, len(whole), at_once):
+        yield whole[first : first + at_once]
+    if len(whole) < len(starts):
+        yield starts[len(whole) :]
+
+
+def _windows_at_once(model: nn.Module, length: int) -> int:
+    vocabulary_size = int(getattr(model, "vocabulary_size", 256))
+    return max(1, LOGITS_AT_ONCE // (length * vocabulary_size))

@@ -232,7 +232,7 @@ class _Loop:
             state.average = {name: weight.detach().clone() for name, weight in weights.items()}
         # A young average forgets faster, or it would hold on to the first, random weights.
         forget = 1.0 - min(decay, (state.step + 1) / (state.step + 10))
-        torch._foreach_lerp_(list(state.average.values()), list(weights.values()), forget)
+        torch._foreach_lerp_(list(state.average.values()), [weights[name] for name in state.average], forget)
 
     def look_up(self) -> Iterator[Event]:
         """Evaluate, sample and save where it is time to, and let the probes look."""
