@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from clearhead.model.config import FeedForwardConfig, GptConfig, LayerNormConfig, LearnedConfig, RotaryConfig
+from clearhead.model.config import FeedForwardConfig, GptConfig, LayerNormConfig, LearnedConfig, RotaryConfig, SwiGLUConfig
 
 
 def tiny() -> GptConfig:
     """4 layers, 4 heads, width 128, context 64 of the modern parts."""
-    return GptConfig(num_layers=4, num_heads=4, width=128, context_length=64, positions=RotaryConfig(base=100.0))
+    return GptConfig(
+        num_layers=4,
+        num_heads=4,
+        width=128,
+        context_length=64,
+        positions=RotaryConfig(base=100.0),
+        feed_forward=SwiGLUConfig(),
+    )
 
 
 def modern() -> GptConfig:
     """6 layers, 6 heads, width 192, context 256 of the modern parts."""
-    return GptConfig(num_layers=6, num_heads=6, width=192, context_length=256)
+    return GptConfig(num_layers=6, num_heads=6, width=192, context_length=256, feed_forward=SwiGLUConfig())
 
 
 def gpt2(num_layers: int = 4, num_heads: int = 4, width: int = 128, context_length: int = 256) -> GptConfig:

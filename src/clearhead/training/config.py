@@ -47,7 +47,7 @@ class MuonConfig:
     newton_schulz_steps: int = 5
     embedding_learning_rate: float = 0.1
     head_learning_rate: float = 0.01
-    gain_learning_rate: float = 0.01
+    gain_learning_rate: float = 0.03
     beta1: float = 0.9
     beta2: float = 0.95
     epsilon: float = 1e-10
