@@ -38,8 +38,6 @@ class Runtime:
         """Set torch up for this process."""
         torch.set_num_threads(self.threads)
         torch.use_deterministic_algorithms(self.deterministic and self.device == "cpu")
-        # Numbers below 1e-38 cost a CPU a hundred times a normal one's time and change nothing.
-        torch.set_flush_denormal(True)
 
     def products(self) -> contextlib.AbstractContextManager[object]:
         """Return the context in which a forward pass runs, which sets the dtype of its matrix products."""

@@ -86,7 +86,7 @@ class Evaluator:
         num_bytes = 0 if self.byte_lengths is None else int(self.byte_lengths[ids[:, 1:]].sum())
         return nats.double().cpu().numpy(), num_bytes
 
-    def _summarize(self, parts: list[tuple[Float64[np.ndarray, "N T"], int]]) -> Score:
+    def _summarize(self, parts: list[tuple[Float64[np.ndarray, "_ _"], int]]) -> Score:
         sums = np.concatenate([nats.sum(axis=1) for nats, _ in parts])
         targets = sum(nats.size for nats, _ in parts)
         num_bytes = sum(count for _, count in parts)

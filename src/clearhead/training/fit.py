@@ -32,6 +32,7 @@ from clearhead.training.session import Session, assemble
 from clearhead.training.watch import Stop, build_hooks, clock, first_measurements, never, with_background
 
 DEFAULT_MINUTES = 2.0
+COMPLETE_ALREADY = "the run was complete already"
 PATIENT_BELOW_BYTES = 5_000_000
 SPACED_BELOW_PARAMETERS = 5_000_000
 
@@ -254,7 +255,7 @@ def _events(session: Session, stop: Stop, stop_after: int | None) -> Iterator[Ev
             **clock(state), code="damaged_step", message=notice, try_=f"clearhead runs show {session.run.name}"
         )
     if state.step >= state.plan.steps:
-        yield Stopped(**clock(state), reason="budget", message="the run was complete already")
+        yield Stopped(**clock(state), reason="budget", message=COMPLETE_ALREADY)
         return
     if not state.step:
         yield from first_measurements(session)

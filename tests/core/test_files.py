@@ -1,0 +1,105 @@
+"""Files are whole or not there."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from clearhead.core import files
+from clearhead.core.errors import DamagedFile, UserError
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.txt"
+    files.write_atomically(path, "old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="No space left"):
+        files.write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_folder_appears_with_its_hashes(tmp_path: Path) -> None:
+    with files.new_folder(tmp_path / "f") as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "x").write_bytes(b"123")
+        assert not (tmp_path / "f").exists()
+    assert files.manifest(tmp_path / "f")["inner/x"]["bytes"] == 3
+    files.verify_folder(tmp_path / "f")
+
+
+def test_a_failed_folder_leaves_nothing(tmp_path: Path) -> None:
+    def fail() -> None:
+        with files.new_folder(tmp_path / "f") as folder:
+            (folder / "x").write_bytes(b"123")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "f").mkdir()
+    with pytest.raises(UserError, match="exists already"), files.new_folder(tmp_path / "f"):
+        pass
+
+
+@pytest.mark.parametrize("content", [b"", b"12", b"124", b"1234"])
+def test_a_changed_file_is_named(tmp_path: Path, content: bytes) -> None:
+    with files.new_folder(tmp_path / "f") as folder:
+        (folder / "x").write_bytes(b"123")
+    (tmp_path / "f" / "x").write_bytes(content)
+    with pytest.raises(DamagedFile, match="x is not what was written"):
+        files.verify_folder(tmp_path / "f")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with files.new_folder(tmp_path / "f") as folder:
+        (folder / "x").write_bytes(b"123")
+    (tmp_path / "f" / "x").unlink()
+    with pytest.raises(DamagedFile, match="x is missing"):
+        files.verify_folder(tmp_path / "f")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"files": 3}', '{"files": {"x": 3}}', "[" * 100_000])
+def test_what_is_no_manifest_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / files.MANIFEST).write_text(content)
+    with pytest.raises(DamagedFile, match="manifest"):
+        files.verify_folder(tmp_path)
+
+
+def test_a_dropped_file_is_no_longer_missed(tmp_path: Path) -> None:
+    with files.new_folder(tmp_path / "f") as folder:
+        (folder / "x").write_bytes(b"123")
+        (folder / "y").write_bytes(b"456")
+    files.drop_file(tmp_path / "f", "y")
+    files.verify_folder(tmp_path / "f")
+    assert not (tmp_path / "f" / "y").exists()
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from clearhead.core.files import lock
+with lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_held_folder_names_its_holder_until_that_dies(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(UserError, match=str(other.pid)), files.lock(tmp_path):
+            pass
+        other.kill()
+    with files.lock(tmp_path):
+        pass

@@ -1,0 +1,150 @@
+"""Steps on disk: whole, checked, fallen back from, and rotated."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from clearhead.core.errors import DamagedFile, NewerFormat, UserError
+from clearhead.core.run import Run
+from clearhead.store import checkpoint
+from clearhead.store.checkpoint import Checkpoint
+
+TENSORS = {"a.weight": torch.arange(15.0).view(3, 5), "b": torch.tensor(2.0)}
+
+
+def stored(run: Run, step: int, best: int | None = None, *, resumable: bool = True) -> Path:
+    named = None if best is None else {"step": best, "nats_per_token": 1.0, "weights": "raw"}
+    optimizer = {"a.weight/momentum": torch.ones(3, 5) * step} if resumable else {}
+    return checkpoint.save(run, Checkpoint(step, TENSORS, {"step": step, "best": named}, None, optimizer))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(tmp_path / "r")
+
+
+def test_everything_comes_back_to_the_bit(run: Run) -> None:
+    stored(run, 7)
+    back = checkpoint.load(run, 7)
+    assert all(torch.equal(back.model[name], TENSORS[name]) for name in TENSORS)
+    assert torch.equal(back.optimizer["a.weight/momentum"], torch.ones(3, 5) * 7)
+    assert back.state == {"step": 7, "best": None}
+    assert back.average is None
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+def test_damage_is_refused_by_name(run: Run, name: str, damage: str) -> None:
+    file = stored(run, 7) / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    if damage == "remove":
+        file.unlink()
+    else:
+        file.write_bytes(bytes(content) if damage == "flip" else bytes(content[: len(content) // 2]))
+    with pytest.raises(DamagedFile) as refused:
+        checkpoint.load(run, 7)
+    assert name in str(refused.value) or "manifest" in name
+
+
+def test_the_newest_whole_step_is_found(run: Run) -> None:
+    stored(run, 5)
+    stored(run, 10)
+    broken = stored(run, 20) / "model.safetensors"
+    broken.write_bytes(broken.read_bytes()[:-1])
+    step, notices = checkpoint.newest(run)
+    assert step == 10
+    assert len(notices) == 1
+    assert str(broken) in notices[0]
+
+
+def test_without_a_whole_step_it_says_so(run: Run) -> None:
+    with pytest.raises(UserError, match="no saved step"):
+        checkpoint.newest(run)
+    (stored(run, 5) / "state.json").unlink()
+    with pytest.raises(DamagedFile, match="No saved step"):
+        checkpoint.newest(run)
+
+
+def test_a_step_that_is_being_written_does_not_count(run: Run) -> None:
+    stored(run, 5)
+    (run.checkpoints / "step-9.tmp-0123").mkdir()
+    assert run.steps() == [5]
+
+
+def test_rotation_keeps_the_best_and_the_newest_two(run: Run) -> None:
+    for step in (1, 2, 3, 4, 5):
+        stored(run, step, best=2)
+    checkpoint.rotate(run, "newest", frozenset())
+    assert run.steps() == [2, 4, 5]
+
+
+def test_rotation_leaves_the_weights_of_spaced_steps(run: Run) -> None:
+    for step in (1, 2, 3, 4, 5):
+        stored(run, step, best=5)
+    checkpoint.rotate(run, "spaced", frozenset({1, 3}))
+    assert run.steps() == [1, 3, 4, 5]
+    assert checkpoint.load(run, 1).optimizer == {}
+    assert checkpoint.load(run, 4).optimizer != {}
+    assert checkpoint.newest(run)[0] == 5
+
+
+def test_rotation_keeps_all_where_asked(run: Run) -> None:
+    for step in (1, 2, 3):
+        stored(run, step, best=3)
+    checkpoint.rotate(run, "all", frozenset())
+    assert run.steps() == [1, 2, 3]
+
+
+def test_a_step_kept_to_be_looked_at_becomes_resumable(run: Run) -> None:
+    stored(run, 4, resumable=False)
+    with pytest.raises(UserError):
+        checkpoint.newest(run)
+    stored(run, 4)
+    assert checkpoint.newest(run)[0] == 4
+
+
+def test_the_best_step_stands_in_the_newest_state(run: Run) -> None:
+    stored(run, 3, best=3)
+    stored(run, 6, best=3)
+    assert checkpoint.best(run)[:2] == (3, "raw")
+    (run.step_folder(3) / "model.safetensors").unlink()
+    step, _, notices = checkpoint.best(run)
+    assert step == 6
+    assert "3" in notices[0]
+
+
+def test_a_newer_format_is_refused(run: Run) -> None:
+    from clearhead.core.files import write_manifest
+
+    folder = stored(run, 7)
+    (folder / "state.json").write_text('{"format": 99}')
+    (folder / "manifest.json").unlink()
+    write_manifest(folder)
+    with pytest.raises(NewerFormat, match="99"):
+        checkpoint.load(run, 7)
+
+
+def test_spaced_steps_are_dense_at_first() -> None:
+    steps = sorted(checkpoint.log_spaced(10_000))
+    assert 20 <= len(steps) <= 30
+    assert steps[0] == 1
+    assert steps[-1] == 10_000
+    gaps = [right - left for left, right in pairwise(steps)]
+    assert gaps == sorted(gaps)
+
+
+def test_weights_that_do_not_fit_are_refused() -> None:
+    layer = torch.nn.Linear(3, 2)
+    with pytest.raises(DamagedFile, match="bias"):
+        checkpoint.load_model_tensors(layer, {"weight": torch.zeros(2, 3)})
+    with pytest.raises(DamagedFile, match="weight"):
+        checkpoint.load_model_tensors(layer, {"weight": torch.zeros(3, 3), "bias": torch.zeros(2)})
+
+
+def test_shared_weights_are_stored_once() -> None:
+    tied = torch.nn.ModuleDict({"a": torch.nn.Linear(3, 3, bias=False), "b": torch.nn.Linear(3, 3, bias=False)})
+    tied["b"].weight = tied["a"].weight
+    assert list(checkpoint.model_tensors(tied)) == ["a.weight"]

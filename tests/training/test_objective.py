@@ -1,0 +1,70 @@
+"""The loss against one target at a time."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clearhead.text.batches import Batch
+from clearhead.training.objective import next_token
+
+
+class Fixed(nn.Module):
+    """A model whose logits are given."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.logits
+
+
+def one_by_one(logits: Tensor, targets: Tensor) -> float:
+    batch, time = targets.shape
+    return sum(
+        float(F.cross_entropy(logits[b, t][None], targets[b, t][None])) for b in range(batch) for t in range(time)
+    )
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5), (3, 3, 3)])
+def test_the_total_is_the_sum_of_single_targets(shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(1)
+    logits, targets = torch.randn(shape), torch.randint(shape[2], shape[:2])
+    loss = next_token(Fixed(logits), Batch(targets, targets))
+    assert float(loss.total) == pytest.approx(one_by_one(logits, targets), rel=1e-5)
+    assert loss.weight == shape[0] * shape[1]
+
+
+def test_forgotten_transposes_are_noticed_where_all_sizes_are_equal() -> None:
+    """With B = T = V no shape error shows a transposed logit; the sum over single targets does."""
+    torch.manual_seed(1)
+    logits, targets = torch.randn(3, 3, 3), torch.randint(3, (3, 3))
+    wrong = next_token(Fixed(logits.transpose(1, 2)), Batch(targets, targets))
+    assert float(wrong.total) != pytest.approx(one_by_one(logits, targets), rel=1e-3)
+
+
+def test_weights_count() -> None:
+    torch.manual_seed(1)
+    logits, targets = torch.randn(2, 3, 5), torch.randint(5, (2, 3))
+    weights = torch.tensor([[1.0, 0.0, 0.5], [0.0, 2.0, 0.0]])
+    loss = next_token(Fixed(logits), Batch(targets, targets, weights))
+    nats = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(2, 3)
+    assert float(loss.total) == pytest.approx(float((nats * weights).sum()), rel=1e-6)
+    assert loss.weight == pytest.approx(3.5)
+
+
+def test_the_mean_of_mini_samples_is_the_loss_of_the_chunk() -> None:
+    """Each of a chunk's T predictions could as well be trained as a sample of its own."""
+    from clearhead.model.build import build_model
+    from clearhead.model.config import GptConfig
+
+    model = build_model(GptConfig(num_layers=2, num_heads=2, width=12, context_length=7), 11).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    tokens = torch.from_numpy(np.array([[3, 1, 4, 1, 5, 9, 2, 6]]))
+    chunk = next_token(model, Batch(tokens[:, :-1], tokens[:, 1:]))
+    with torch.no_grad():
+        singles = [float(F.cross_entropy(model(tokens[:, :t])[:, -1], tokens[:, t])) for t in range(1, 8)]
+    assert float(chunk.total.detach()) / chunk.weight == pytest.approx(sum(singles) / 7, rel=1e-5)

@@ -1,0 +1,143 @@
+"""Muon against torch's own, stacked against one by one, and who is optimized how."""
+
+import pytest
+import torch
+from torch import nn
+
+from clearhead.model.build import build_model
+from clearhead.model.config import BigramConfig, GptConfig
+from clearhead.training.config import AdamWConfig, MuonConfig
+from clearhead.training.optim import Muon, OptimizerSet, build_optimizer, orthogonalize
+
+
+def matrices(*shapes: tuple[int, int]) -> list[nn.Parameter]:
+    generator = torch.Generator().manual_seed(11)
+    made = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+    for matrix in made:
+        matrix.grad = torch.randn(matrix.shape, generator=generator)
+    return made
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (7, 29), (29, 7)])
+def test_orthogonalize_brings_singular_values_near_one(shape: tuple[int, int]) -> None:
+    torch.manual_seed(5)
+    matrix = torch.randn(3, *shape)
+    values = torch.linalg.svdvals(orthogonalize(matrix, steps=5))
+    assert values.min() > 0.3
+    assert values.max() < 1.3
+    assert torch.linalg.svdvals(matrix).max() > 2.0
+
+
+def test_orthogonalize_keeps_the_singular_vectors() -> None:
+    torch.manual_seed(5)
+    matrix = torch.randn(5, 13)
+    u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
+    inner = u.T @ orthogonalize(matrix[None], steps=5)[0] @ vh.T
+    assert (inner - inner.diagonal().diag()).abs().max() < 1e-4
+
+
+def test_stacked_matrices_move_as_they_do_alone() -> None:
+    together = matrices((5, 11), (5, 11), (11, 5), (5, 11))
+    alone = [nn.Parameter(matrix.detach().clone()) for matrix in together]
+    for copy, original in zip(alone, together, strict=True):
+        copy.grad = original.grad.clone()
+    stacked = Muon(together, lr=0.1, weight_decay=0.3)
+    single = [Muon([matrix], lr=0.1, weight_decay=0.3) for matrix in alone]
+    for _ in range(3):
+        stacked.step()
+        for optimizer in single:
+            optimizer.step()
+    for left, right in zip(together, alone, strict=True):
+        assert (left - right).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("shape", [(17, 17), (31, 13), (13, 31)])
+def test_muon_agrees_with_torch(shape: tuple[int, int]) -> None:
+    """torch.optim.Muon works in bf16, so its update differs by a few percent; the sign of a mistake would not."""
+    (ours,), (theirs,) = matrices(shape), matrices(shape)
+    before = ours.detach().clone()
+    settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.2}
+    own = Muon([ours], **settings)
+    reference = torch.optim.Muon([theirs], **settings, nesterov=True, ns_steps=5, adjust_lr_fn="original")
+    for _ in range(3):
+        own.step()
+        reference.step()
+    moved = (ours - before).norm()
+    assert (ours - theirs).norm() < 0.05 * moved
+    assert moved > 0.1
+
+
+def test_each_role_gets_its_rate_and_only_matrices_decay() -> None:
+    model = build_model(GptConfig(num_layers=2, num_heads=2, width=12, context_length=7, bias=True), 11)
+    built = build_optimizer(MuonConfig(weight_decay=0.25), model)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    rates = {names[p]: (group["lr"], group["weight_decay"]) for group in built.groups() for p in group["params"]}
+    assert set(rates) == set(names.values())
+    defaults = MuonConfig()
+    assert rates["embedding.weight"] == (defaults.embedding_learning_rate, 0.0)
+    assert rates["unembedding.weight"] == (defaults.head_learning_rate, 0.0)
+    assert rates["blocks.0.attention.query.weight"] == (defaults.learning_rate, 0.25)
+    assert rates["blocks.0.attention.query.bias"] == (defaults.gain_learning_rate, 0.0)
+    assert rates["blocks.1.convolution.taps"] == (defaults.gain_learning_rate, 0.0)
+
+
+def test_adamw_equals_torch_and_spares_vectors_from_decay() -> None:
+    model = build_model(GptConfig(num_layers=1, num_heads=2, width=12, context_length=7, bias=True), 11, seed=3)
+    twin = build_model(GptConfig(num_layers=1, num_heads=2, width=12, context_length=7, bias=True), 11, seed=3)
+    ours = build_optimizer(AdamWConfig(learning_rate=0.01, weight_decay=0.5), model)
+    groups = [
+        {"params": [p for p in twin.parameters() if p.ndim >= 2], "weight_decay": 0.5},
+        {"params": [p for p in twin.parameters() if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    theirs = torch.optim.AdamW(groups, lr=0.01, betas=(0.9, 0.99), eps=1e-8)
+    for left, right in zip(model.parameters(), twin.parameters(), strict=True):
+        left.grad = torch.randn(left.shape)
+        right.grad = left.grad.clone()
+    for _ in range(3):
+        ours.step()
+        theirs.step()
+    for left, right in zip(model.parameters(), twin.parameters(), strict=True):
+        assert (left - right).abs().max() < 1e-6
+
+
+def test_a_module_without_roles_is_taken_whole() -> None:
+    model = nn.Sequential(nn.Embedding(7, 5), nn.Linear(5, 7))
+    built = build_optimizer(MuonConfig(), model)
+    assert sum(len(group["params"]) for group in built.groups()) == 3
+
+
+@pytest.mark.parametrize("config", [AdamWConfig(), MuonConfig()])
+def test_the_memory_comes_back_to_the_bit(config: AdamWConfig | MuonConfig) -> None:
+    def fresh() -> tuple[nn.Module, OptimizerSet]:
+        model = build_model(GptConfig(num_layers=1, num_heads=2, width=12, context_length=7), 11, seed=3)
+        return model, build_optimizer(config, model)
+
+    def step(model: nn.Module, optimizer: OptimizerSet, seed: int) -> None:
+        torch.manual_seed(seed)
+        for parameter in model.parameters():
+            parameter.grad = torch.randn(parameter.shape)
+        optimizer.step()
+
+    model, optimizer = fresh()
+    step(model, optimizer, 1)
+    other, resumed = fresh()
+    other.load_state_dict(model.state_dict())
+    resumed.load_tensors({name: tensor.clone() for name, tensor in optimizer.tensors().items()})
+    forgetful, without = fresh()
+    forgetful.load_state_dict(model.state_dict())
+    for each in ((model, optimizer), (other, resumed), (forgetful, without)):
+        step(*each, seed=2)
+    pairs = list(zip(model.parameters(), other.parameters(), strict=True))
+    assert all(torch.equal(left, right) for left, right in pairs)
+    assert not all(torch.equal(a, b) for a, b in zip(model.parameters(), forgetful.parameters(), strict=True))
+
+
+def test_rates_move_together() -> None:
+    built = build_optimizer(MuonConfig(), build_model(GptConfig(num_layers=1, num_heads=2, width=12), 11))
+    built.set_factor(0.25)
+    assert all(group["lr"] == pytest.approx(0.25 * group["peak_lr"]) for group in built.groups())
+
+
+def test_a_bigram_has_no_hidden_matrices() -> None:
+    built = build_optimizer(MuonConfig(), build_model(BigramConfig(context_length=5), 7))
+    assert [type(optimizer).__name__ for optimizer in built.optimizers] == ["AdamW"]
