@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from clearhead.cli.main import MODULES, VERBS, Parser
-from clearhead.cli.terminal import dotted_flags
-from clearhead.core.config import describe
+from clearhead.cli.arguments import Parser, dotted_flags
+from clearhead.cli.main import MODULES, VERBS, main
+from clearhead.core.config import FOREIGN_NAMES, describe
 from clearhead.core.errors import UserError
 from clearhead.text.tales import tales
 from clearhead.training.config import RunConfig
@@ -28,6 +28,7 @@ from clearhead.training.config import RunConfig
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 EXTENDING = ROOT / "docs" / "extending.md"
+GLOSSARY = ROOT / "docs" / "glossary.md"
 NOTES_MAP = ROOT / "docs" / "notes-map.md"
 
 ROWS = {"A": 15, "B": 16, "C": 14, "D": 10, "E": 24, "F": 18, "G": 12, "H": 9, "I": 7, "J": 7}
@@ -148,7 +149,7 @@ def check_command(words: Sequence[str]) -> None:
     _, pairs = dotted_flags(arguments)
     unknown = [name for name, _ in pairs if name.replace("-", "_") not in settings]
     assert not unknown, f"there is no setting {unknown[0]}"
-    if any("..." in word for word in arguments) or "--help" in arguments:
+    if not arguments or "--help" in arguments or any("..." in word for word in arguments):
         return
     with pytest.raises(Parsed):
         importlib.import_module(f"clearhead.cli.{MODULES.get(verb, verb)}").run(ParserOnly(prog=verb), arguments)
@@ -208,9 +209,6 @@ def python_blocks(document: Path) -> list[tuple[Fence, str | None]]:
     return found
 
 
-PROGRAMS = [document for document in DOCUMENTS if python_blocks(document)]
-
-
 RUN_BLOCKS = """
 import contextlib, io, json, sys
 import clearhead
@@ -219,23 +217,46 @@ def train_briefly(*texts, **settings):
     kept = {key: value for key, value in settings.items() if key not in ("minutes", "train__steps")}
     return train(*texts, **kept, train__steps=3)
 clearhead.train = train_briefly
-namespace, outputs = {"__name__": "__main__"}, []
-for name, code in json.load(sys.stdin):
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        exec(compile(code, name, "exec"), namespace)
-    outputs.append(printed.getvalue())
+outputs = []
+for document, blocks in json.load(sys.stdin).items():
+    namespace = {"__name__": "__main__"}
+    for block in blocks:
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(compile(block, document, "exec"), namespace)
+        outputs.append(printed.getvalue())
 print(json.dumps(outputs))
 """
 
 
-@pytest.mark.parametrize("document", PROGRAMS, ids=names(PROGRAMS))
-def test_python_blocks_run_as_printed(document: Path, workplace: Path) -> None:
-    blocks = python_blocks(document)
-    # Empty lines before a block let an error name the document's own line.
-    programs = [(str(document), "\n" * (fence.line - 1) + fence.text) for fence, _ in blocks]
+def test_python_blocks_run_as_printed(workplace: Path) -> None:
+    blocks = [block for document in DOCUMENTS for block in python_blocks(document)]
+    programs: dict[str, list[str]] = {}
+    for fence, _ in blocks:
+        # Empty lines before a block let an error name the document's own line.
+        programs.setdefault(str(fence.document), []).append("\n" * (fence.line - 1) + fence.text)
     outputs = json.loads(run_python(RUN_BLOCKS, json.dumps(programs)).splitlines()[-1])
     for (fence, wanted), printed in zip(blocks, outputs, strict=True):
-        assert wanted is None or printed == wanted, f"{document.name}:{fence.line} prints something else"
+        assert wanted is None or printed == wanted, f"{fence.document.name}:{fence.line} prints something else"
+
+
+def shown_tokens() -> list[tuple[str, str, str]]:
+    """Return document, command and printed text for each `clearhead tokens show` of a console block."""
+    found = []
+    for document in DOCUMENTS:
+        for fence in fences(document):
+            for part in re.split(r"^\$ ", fence.text, flags=re.MULTILINE)[1:]:
+                command, _, printed = part.partition("\n")
+                if fence.language == "console" and command.startswith("clearhead tokens show"):
+                    found.append((document.name, command, printed))
+    return found
+
+
+@pytest.mark.parametrize(("document", "command", "wanted"), shown_tokens())
+def test_console_blocks_print_what_they_say(
+    document: str, command: str, wanted: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(shlex.split(command)[1:]) == 0
+    assert capsys.readouterr().out == wanted
 
 
 def test_worked_examples_are_short() -> None:
@@ -295,8 +316,8 @@ for line in sys.stdin:
 
 def test_the_seven_parts_become_settings(extended: Path) -> None:
     (lines,) = [fence.text.replace("$ ", "") for fence in fences(EXTENDING) if fence.language == "console"]
-    printed = run_python(RUN_LINES, lines)
-    assert "step 3/3" in printed
+    run_python(RUN_LINES, lines.replace("--steps", "--quiet --steps"))
+    assert (extended / "runs/code/checkpoints/step-3").is_dir()
     stored = json.loads((extended / "runs/code/run.json").read_text())["config"]
     model = stored["model"]
     kinds = [section["kind"] for section in (model["positions"], model["norm"], model["feed_forward"])]
@@ -311,6 +332,21 @@ def test_the_seven_parts_pass_the_checks(extended: Path) -> None:
     for check in (["mypy"], ["ruff", "check", *changed], ["ruff", "format", "--check", *changed]):
         done = subprocess.run([sys.executable, "-m", *check], text=True, capture_output=True, check=False)
         assert done.returncode == 0, done.stdout
+
+
+# The glossary.
+
+
+def test_foreign_names_are_those_the_config_reader_knows() -> None:
+    rows = re.findall(r"^\| \*\*\w\*\* \|.*\|([^|]*)\|([^|]*)\|$", GLOSSARY.read_text(), re.MULTILINE)
+    assert len(rows) == len("BTSCHKDFVL")
+    known = 0
+    for settings, foreign in rows:
+        ours = {setting.rpartition(".")[2] for setting in re.findall(r"`([\w.]+)`", settings)}
+        for name in re.findall(r"`(\w+)`", foreign):
+            assert FOREIGN_NAMES.get(name) in {None, *ours}, f"{name} is not called {ours} here"
+            known += name in FOREIGN_NAMES
+    assert known > 15
 
 
 # The map of the notes.
@@ -328,18 +364,18 @@ def test_every_row_of_the_notes_is_listed_once() -> None:
     assert sorted(listed) == sorted(expected)
 
 
-def test_what_stands_behind_a_row_exists() -> None:
-    checked = 0
-    for row in map_rows():
-        for name in re.findall(r"`((?:tests|docs|src)/[\w./-]+)(?:::\w+)?`", row[-1]):
-            assert (ROOT / name).is_file(), f"{row[0]} names {name}"
-        for name, function in re.findall(r"`(tests/[\w./]+)::(\w+)`", row[-1]):
-            assert f"def {function}(" in (ROOT / name).read_text(), f"{row[0]} names {function}"
-            checked += 1
-    assert checked > 20
+PATH = re.compile(r"`((?:tests|docs|src)/[\w./-]+|(?:model|text|training|generation|core)/\w+\.py)(?:::(\w+))?`")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=names(DOCUMENTS))
+def test_paths_and_functions_exist(document: Path) -> None:
+    for name, function in PATH.findall(prose(document)):
+        file = ROOT / name if name.startswith(("tests", "docs", "src")) else ROOT / "src" / "clearhead" / name
+        assert file.is_file(), f"there is no {name}"
+        assert not function or f"def {function}(" in file.read_text(), f"{name} has no {function}"
 
 
 def test_a_row_is_done_with_a_proof_or_says_what_is_missing() -> None:
     for row in map_rows():
-        name, _, now, *proof = row
-        assert "not yet" in now.lower() or (proof and "`" in proof[0]), f"{name} has neither"
+        name, _, now, proof = row
+        assert PATH.search(proof) or now.startswith("Not yet"), f"{name} has neither"

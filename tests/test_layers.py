@@ -16,6 +16,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 HOUSE = REPOSITORY / "src" / "clearhead"
 FACADE = "clearhead"
+OUTERMOST = {"__init__.py": FACADE, "__main__.py": "cli"}
 
 FLOORS: dict[str, float] = {
     "core": 0,
@@ -49,6 +50,8 @@ LIBRARIES: dict[str, set[str]] = {
     "training": {"jaxtyping", "numpy", "torch"},
     FACADE: {"torch"},
     "cli": {"numpy", "rich"},
+    "cli/evaluate.py": {"torch"},  # both only say how many threads torch may use, after the arguments are read
+    "cli/sample.py": {"torch"},
 }
 """What each package, or one file of it, may import beside Python's own library."""
 
@@ -69,7 +72,7 @@ class File:
 
     Args:
         name: its path inside the house, with slashes.
-        room: the package it belongs to; FACADE for the house's own `__init__.py`.
+        room: the package it belongs to; FACADE for the house's own `__init__.py`, "cli" for its `__main__.py`.
     """
 
     name: str
@@ -84,7 +87,7 @@ def files(house: Path) -> tuple[File, ...]:
     found = []
     for path in sorted(house.rglob("*.py")):
         name = path.relative_to(house)
-        room = FACADE if name.as_posix() == "__init__.py" else name.parts[0].removesuffix(".py")
+        room = OUTERMOST.get(name.as_posix(), name.parts[0].removesuffix(".py"))
         source = path.read_text()
         found.append(File(name.as_posix(), room, source, ast.parse(source)))
     return tuple(found)
@@ -328,7 +331,7 @@ BROKEN: list[tuple[Rule, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "name", "source"), BROKEN, ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(("rule", "name", "source"), BROKEN, ids=[rule.__name__ for rule, _, _ in BROKEN])
 def test_each_rule_finds_a_breach(tmp_path: Path, rule: Rule, name: str, source: str) -> None:
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text(source)

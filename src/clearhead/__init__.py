@@ -32,6 +32,7 @@ def train(
     Raises:
         clearhead.core.errors.UserError: something in the call has to be mended; the message says what.
     """
+    from clearhead.show import report
     from clearhead.training.fit import train_run
 
     texts = [] if text is None else text if isinstance(text, list) else [text]
@@ -39,16 +40,30 @@ def train(
     if minutes is not None:
         changes["train.minutes"] = minutes
     chosen = preset or ("modern" if texts else "tales")
-    return train_run(texts, preset=chosen, changes=changes, path=None if run is None else Path(run))
+    trained = train_run(texts, preset=chosen, changes=changes, path=None if run is None else Path(run))
+    report.write(trained.path)
+    return trained
 
 
-def load(run: str | Path, *, model: nn.Module | None = None) -> Writer:
-    """Open a trained run (a path, a name under ./runs, or "last"; then maybe @STEP, @best, @last) to write with it.
+def load(run: str | Path | Run, *, model: nn.Module | None = None) -> Writer:
+    """Open a trained run to write with it and to score texts.
+
+    A warning says if a damaged step was passed over.
 
     Args:
+        run: what `train` returned, a path, a name under ./runs, or "last"; then maybe @STEP, @last or @best.
         model: the module to fill, for a run that trained one of the user's own.
+
+    Raises:
+        clearhead.core.errors.UserError: there is no such run or step, or its files are not what was written.
     """
+    import warnings
+
+    from clearhead.core.run import Run
     from clearhead.generation.writer import Writer
     from clearhead.store.load import load as load_run
 
-    return Writer(load_run(str(run), model=model))
+    loaded = load_run(str(run.path if isinstance(run, Run) else run), model=model)
+    for notice in loaded.notices:
+        warnings.warn(notice, stacklevel=2)
+    return Writer(loaded)

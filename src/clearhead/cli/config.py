@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from clearhead.cli.main import Parser
-from clearhead.cli.terminal import console, dotted_flags, print_json
+from clearhead.cli.arguments import Parser, dotted_flags
+from clearhead.cli.terminal import console, print_json
 
 
 def run(parser: Parser, arguments: Sequence[str]) -> int:
     """Print."""
     rest, pairs = dotted_flags(arguments)
+    parser.takes_settings = True
     parser.add_argument("--preset", default="modern", help="which preset (modern)")
     parser.add_argument("--config", metavar="FILE", help="settings as TOML, over the preset")
     parser.add_argument("--list", action="store_true", help="name the presets")
@@ -22,8 +23,11 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
     from clearhead.training.recipes import RECIPES, recipe
 
     if args.list:
-        for name, make in RECIPES.items():
-            console().print(f"{name:<14} {(make.__doc__ or '').strip()}", soft_wrap=True)
+        presets = {name: (make.__doc__ or "").strip() for name, make in RECIPES.items()}
+        if args.json:
+            print_json(presets)
+        else:
+            console().print("\n".join(f"{name:<14} {what}" for name, what in presets.items()))
         return 0
     config = recipe(args.preset)
     if args.config:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from clearhead.cli.main import Parser
+from clearhead.cli.arguments import Parser, positive
 from clearhead.cli.terminal import console, print_json
 
 LONGEST_BAR = 40
@@ -16,7 +16,9 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
     """Score, and print what came out."""
     parser.add_argument("run", metavar="RUN", help="which model")
     parser.add_argument("text", nargs="?", metavar="TEXT", help="a file to score in place of the validation part")
-    parser.add_argument("--stride", type=int, metavar="N", help="also score with windows that move on by N targets")
+    parser.add_argument(
+        "--stride", type=positive, metavar="N", help="also score with windows that move on by N targets"
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     args = parser.parse(arguments)
     import torch
@@ -29,7 +31,7 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
     loaded = load(args.run)
     result = assess(loaded, args.text, stride=args.stride)
     for notice in loaded.notices:
-        console(stderr=True).print(notice, soft_wrap=True)
+        console(stderr=True).print(notice)
     if args.json:
         print_json(result)
     else:

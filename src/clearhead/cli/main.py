@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 from importlib import metadata
-from typing import NoReturn
 
+from clearhead.cli.arguments import Parser
 from clearhead.core.errors import UserError, nearest
 
 VERBS = {
@@ -32,52 +32,41 @@ usage: clearhead VERB ...     clearhead VERB --help tells more
 Begin with:  clearhead train my.txt      then:  clearhead sample last
 """
 
-
-class Parser(argparse.ArgumentParser):
-    """argparse, with one sentence for a mistake and no guessing at shortened flags."""
-
-    def __init__(self, **settings: object) -> None:
-        super().__init__(allow_abbrev=False, **settings)  # type: ignore[arg-type]
-
-    def error(self, message: str) -> NoReturn:
-        """Raise a mistake in the arguments as the sentence it is."""
-        raise UserError(f"{message[0].upper()}{message[1:]}; {self.prog} --help lists what there is.")
-
-    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Return the arguments; an unknown flag is named together with the nearest that exists."""
-        known, unknown = self.parse_known_args(arguments)
-        for argument in unknown:
-            flags = [flag for action in self._actions for flag in action.option_strings]
-            name = argument.split("=")[0]
-            raise UserError(f"{self.prog} does not know {name}.{nearest(name, flags)}")
-        return known
-
-
-def usage() -> str:
-    """Return what `clearhead --help` prints."""
-    return USAGE.format(verbs="\n".join(f"  {verb:<8} {help_}" for verb, help_ in VERBS.items()))
+OUT_OF_MEMORY = ("allocate memory", "out of memory", "not enough memory")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line and return its exit code: 0 done, 2 a user's mistake, 130 or 143 interrupted."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    """Run a command line and return its exit code.
+
+    0 done, 2 a user's mistake or a system that refuses (a full disk, say), 130 or 143 interrupted, 141 nobody reads.
+    """
+    settle_streams()
     try:
-        return dispatch(given)
+        exit_code = dispatch(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
     except UserError as error:
-        print(f"clearhead: {error}", file=sys.stderr)
-        return 2
+        return fail(str(error))
     except KeyboardInterrupt:
-        print("clearhead: interrupted.", file=sys.stderr)
-        return 130
+        print(end="\n" if sys.stderr.isatty() else "", file=sys.stderr)
+        return fail("interrupted.", 130)
     except BrokenPipeError:
-        # The reader of our output went away; keep Python from complaining when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        abandon_output()
         return 141
+    except OSError as error:
+        abandon_output()
+        return fail(f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}.")
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+            raise
+        return fail("There is not enough memory; a smaller model, context or --train.sequences_per_step takes less.")
+    return exit_code
 
 
-def dispatch(given: list[str]) -> int:
+def dispatch(given: Sequence[str]) -> int:
     """Run the verb that a command line begins with."""
-    if not given or given[0] in ("-h", "--help", "help"):
+    if given[:1] == ["help"]:
+        given = [*given[1:2], "--help"]
+    if not given or given[0] in ("-h", "--help"):
         print(usage())
         return 0 if given else 2
     if given[0] == "--version":
@@ -87,6 +76,33 @@ def dispatch(given: list[str]) -> int:
     if verb not in VERBS:
         raise UserError(f"There is no verb {verb}; clearhead --help lists them.{nearest(verb, VERBS)}")
     module = importlib.import_module(f"clearhead.cli.{MODULES.get(verb, verb)}")
-    parser = Parser(prog=f"clearhead {verb}", description=module.__doc__)
-    exit_code: int = module.run(parser, given[1:])
+    exit_code: int = module.run(Parser(prog=f"clearhead {verb}", description=module.__doc__), given[1:])
     return exit_code
+
+
+def usage() -> str:
+    """Return what `clearhead --help` prints."""
+    return USAGE.format(verbs="\n".join(f"  {verb:<8} {help_}" for verb, help_ in VERBS.items()))
+
+
+def settle_streams() -> None:
+    """Write UTF-8 into files and pipes on every system, and let no character end the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="replace")
+
+
+def fail(sentence: str, exit_code: int = 2) -> int:
+    """Say in one line, in which nothing is invisible, what went wrong."""
+    from clearhead.show.readable import visible
+
+    print(f"clearhead: {visible(sentence, keep=' ')}", file=sys.stderr)
+    return exit_code
+
+
+def abandon_output() -> None:
+    """Drop what could not be written, lest Python complain about it once more at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

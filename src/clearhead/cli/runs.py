@@ -1,27 +1,26 @@
-"""What was trained: `runs list`, `runs show RUN`."""
+"""What was trained."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from clearhead.cli.main import Parser
+from clearhead.cli.arguments import Parser, choose_action
 from clearhead.cli.terminal import console, print_json
 from clearhead.core.errors import UserError
 from clearhead.core.run import Run
 
+ACTIONS = {
+    "list": "List the runs, the newest last.",
+    "show": "Show what is known of a run, and write its report anew.",
+}
+
 
 def run(parser: Parser, arguments: Sequence[str]) -> int:
     """List or show."""
-    parser.add_argument("action", choices=["list", "show"], help="what to do")
-    parser.add_argument("run", nargs="?", metavar="RUN", help="for show: which run")
-    parser.add_argument("--json", action="store_true", help="print as JSON")
-    args = parser.parse(arguments)
-    if args.action == "list":
-        return list_runs(as_json=args.json)
-    if not args.run:
-        raise UserError("Name the run to show, such as clearhead runs show last.")
-    return show_run(args.run, as_json=args.json)
+    action, parser, rest = choose_action(parser, arguments, ACTIONS)
+    {"list": list_runs, "show": show_run}[action](parser, rest)
+    return 0
 
 
 def digest(run: Run) -> dict[str, Any]:
@@ -45,62 +44,86 @@ def digest(run: Run) -> dict[str, Any]:
     }
 
 
-def list_runs(*, as_json: bool) -> int:
+def digest_or_damage(run: Run) -> dict[str, Any]:
+    """Return a run's figures, or what is wrong with its files."""
+    try:
+        return digest(run)
+    except UserError as error:
+        return {"run": run.name, "path": str(run.path), "damage": str(error)}
+
+
+def list_runs(parser: Parser, arguments: Sequence[str]) -> None:
     """Print a line for each run, the oldest first; a damaged one is named as such."""
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+    args = parser.parse(arguments)
     from clearhead.core.run import all_runs, runs_folder
-    from clearhead.show.readable import count, duration
+    from clearhead.show.readable import duration
     from clearhead.show.terminal import table
 
-    rows, found = [], []
-    for each in all_runs():
-        try:
-            figures = digest(each)
-        except UserError as error:
-            rows.append((each.name, "damaged", "", "", "", str(error)))
-            continue
-        found.append(figures)
-        loss = figures["nats_per_token"]
-        rows.append(
-            (
-                figures["run"],
-                count(figures["parameters"] or 0),
-                count(figures["step"]),
-                "" if loss is None else f"{loss:.4f}",
-                duration(figures["seconds"]),
-                figures["reason"] or "not stopped",
-            )
-        )
-    if as_json:
+    found = [digest_or_damage(each) for each in all_runs()]
+    if args.json:
         print_json(found)
-    elif rows:
-        console().print(table(f"Runs in {runs_folder()}", ("run", "parameters", "step", "nats", "time", "ended"), rows))
-    else:
+        return
+    if not found:
         console().print(f"There is no run in {runs_folder()} yet; clearhead train my.txt makes one.")
-    return 0
+        return
+    rows = [
+        (each["run"], None, None, None, "", f"damaged: {each['damage']}")
+        if "damage" in each
+        else (
+            each["run"],
+            each["parameters"],
+            each["step"],
+            each["nats_per_token"],
+            duration(each["seconds"]),
+            each["reason"] or "not ended",
+        )
+        for each in found
+    ]
+    console().print(table(f"Runs in {runs_folder()}", ("run", "size", "step", "nats", "time", "ended by"), rows))
 
 
-def show_run(name: str, *, as_json: bool) -> int:
+def show_run(parser: Parser, arguments: Sequence[str]) -> None:
     """Print what is known of a run, and write its report anew."""
+    parser.add_argument("run", metavar="RUN", help="which run: a path, a name below ./runs, or last")
+    parser.add_argument("--json", action="store_true", help="print as JSON, with all settings")
+    args = parser.parse(arguments)
     from clearhead.core.run import select
     from clearhead.show import report
     from clearhead.store.checkpoint import is_whole, sizes
 
-    found = select(name, "best").run
+    found = select(args.run, "best").run
     found.verify()
     steps = [{"step": step, "bytes": size, "whole": is_whole(found.step_folder(step))} for step, size in sizes(found)]
     figures = digest(found) | {"config": found.describe()["config"], "data": found.data(), "steps": steps}
-    if as_json:
+    if args.json:
         print_json(figures)
-        return 0
-    from clearhead.show.readable import byte_size
+        return
+    print_figures(figures)
+    console().print(f"Report: {report.write(found.path)}", soft_wrap=True)
+
+
+def print_figures(figures: dict[str, Any]) -> None:
+    """Print a run's figures as a table."""
+    from clearhead.show.readable import byte_size, count, duration
     from clearhead.show.terminal import table
 
-    out = console()
-    shown = [(key, str(figures[key])) for key in ("path", "created", "parameters", "step", "seconds", "reason")]
-    shown += [("loss", f"{figures['nats_per_token']} nats per token, {figures['bits_per_byte']} bits per byte")]
-    shown += [("text", figures["data"]["split"]["description"])]
-    out.print(table(f"Run {found.name}", ("", ""), shown))
-    rows = [(str(s["step"]), byte_size(s["bytes"]), "whole" if s["whole"] else "damaged") for s in steps]
-    out.print(table("Saved steps", ("step", "size", ""), rows))
-    out.print(f"Report: {report.write(found.path)}", soft_wrap=True)
-    return 0
+    nats, bits = figures["nats_per_token"], figures["bits_per_byte"]
+    loss = "not measured yet" if nats is None else f"{nats:.4f} nats per token"
+    rows = {
+        "path": figures["path"],
+        "created": figures["created"],
+        "parameters": count(figures["parameters"] or 0),
+        "text": figures["data"]["split"]["description"],
+        "step": count(figures["step"]),
+        "time": duration(figures["seconds"]),
+        "ended by": figures["reason"] or "not ended",
+        "validation": loss if bits is None else f"{loss}, {bits:.4f} bits per byte",
+    }
+    saved = figures["steps"]
+    if saved:
+        size = byte_size(sum(step["bytes"] for step in saved))
+        rows["saved steps"] = f"{', '.join(str(step['step']) for step in saved)} ({size})"
+    if damaged := [str(step["step"]) for step in saved if not step["whole"]]:
+        rows["damaged steps"] = ", ".join(damaged)
+    console().print(table("", ("run", figures["run"]), list(rows.items())))

@@ -5,118 +5,131 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
-from clearhead.cli.main import Parser
-from clearhead.cli.terminal import console, print_json
-from clearhead.core.errors import UserError
+from clearhead.cli.arguments import Parser, number, whole
+from clearhead.cli.terminal import console, harmless, print_json, print_written, rule
+
+if TYPE_CHECKING:
+    from clearhead.generation.engine import Request
+    from clearhead.generation.writer import Prompt, Writer
 
 
 def run(parser: Parser, arguments: Sequence[str]) -> int:
     """Stream text."""
     add_arguments(parser)
     args = parser.parse(arguments)
-    from clearhead import load
-    from clearhead.core.runtime import choose_threads
-    from clearhead.generation.engine import Request
-    from clearhead.generation.sampling import Sampling
+    import torch
 
-    sampling = Sampling(
-        temperature=args.temperature,
-        top_k=args.top_k,
-        top_p=args.top_p,
-        min_p=args.min_p,
-        repetition_penalty=args.repetition_penalty,
-    )
-    if args.num_tokens < 1 or args.samples < 1:
-        raise UserError("--num-tokens and --samples must be at least 1.")
-    choose_threads(1)
-    writer = load(args.run)
+    from clearhead.generation.writer import Writer
+    from clearhead.store.load import load
+
+    torch.set_num_threads(1)  # a token at a time is too little work to be shared
+    writer = Writer(load(args.run))
     for notice in writer.loaded.notices:
-        console(stderr=True).print(notice, soft_wrap=True)
-    prompt = known_part(writer, sys.stdin.read() if args.prompt == "-" else args.prompt, args.unknown)
-    request = Request(
-        prompt=writer.request(prompt),
-        samples=args.samples,
-        num_tokens=args.num_tokens,
-        sampling=sampling,
-        stop=tuple(args.stop),
-        seed=args.seed,
-        use_cache=not args.no_cache,
-    )
-    if args.json or args.samples > 1:
-        write_together(writer, request, prompt, args)
+        console(stderr=True).print(notice)
+    prompt = read_prompt(writer, args)
+    request = request_of(prompt, args)
+    if args.json:
+        print_as_json(writer, request, prompt)
+    elif request.samples > 1:
+        print_together(writer, request, "" if args.quiet else prompt.text)
     else:
-        write_streaming(writer, request, prompt, args)
+        print_streaming(writer, request, "" if args.quiet else prompt.text)
     return 0
 
 
 def add_arguments(parser: Parser) -> None:
     """Declare the flags."""
-    parser.add_argument("run", metavar="RUN", help="which model")
-    parser.add_argument(
-        "prompt", nargs="?", default="", metavar="PROMPT", help="what to continue; - reads standard input"
-    )
-    parser.add_argument("--num-tokens", type=int, default=500, help="how many tokens to write at most (500)")
-    parser.add_argument("--samples", type=int, default=1, help="how many texts, side by side (1)")
-    parser.add_argument("--temperature", type=float, default=1.0, help="0 takes the likeliest token each time (1)")
-    parser.add_argument("--top-k", type=int, help="only the K likeliest tokens")
-    parser.add_argument("--top-p", type=float, default=1.0, help="only the likeliest tokens that together reach P (1)")
-    parser.add_argument("--min-p", type=float, default=0.0, help="only tokens P times as likely as the likeliest (0)")
-    parser.add_argument("--repetition-penalty", type=float, default=1.0, help="above 1, less of what was said (1)")
-    parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this; can be repeated")
-    parser.add_argument("--seed", type=int, default=1, help="the same seed writes the same text (1)")
-    parser.add_argument("--no-cache", action="store_true", help="read the whole window each time: same text")
-    parser.add_argument("--unknown", choices=["refuse", "drop"], default="refuse", help="a prompt's unknown characters")
-    parser.add_argument("--json", action="store_true", help="print the texts as JSON")
-    parser.add_argument("-q", "--quiet", action="store_true", help="print the written text without the prompt")
+    add = parser.add_argument
+    add("run", metavar="RUN", help="which model")
+    add("prompt", nargs="?", default="", metavar="PROMPT", help="what to continue; - reads standard input")
+    add("--num-tokens", type=whole, default=500, metavar="N", help="how many tokens to write at most (500)")
+    add("--samples", type=whole, default=1, metavar="N", help="how many texts, side by side (1)")
+    add("--temperature", type=number, default=1.0, metavar="T", help="0 takes the likeliest token each time (1)")
+    add("--top-k", type=whole, metavar="K", help="only the K likeliest tokens (all)")
+    add("--top-p", type=number, default=1.0, metavar="P", help="only the likeliest tokens that together reach P (1)")
+    add("--min-p", type=number, default=0.0, metavar="P", help="only tokens P times as likely as the likeliest (0)")
+    add("--repetition-penalty", type=number, default=1.0, metavar="R", help="above 1, less of what was said (1)")
+    add("--stop", action="append", default=[], metavar="TEXT", help="end before this; can be given several times")
+    add("--seed", type=whole, default=1, metavar="N", help="the same seed writes the same text (1)")
+    add("--no-cache", action="store_true", help="read the whole window each time: same text, slower")
+    add("--unknown", choices=["refuse", "drop"], default="refuse", help="a prompt's unknown characters (refuse)")
+    add("--json", action="store_true", help="print the texts as JSON")
+    add("-q", "--quiet", action="store_true", help="print the written text without the prompt")
+    parser.epilog = 'Such as: clearhead sample last "Once upon" --temperature 0.8 --samples 3'
 
 
-def known_part(writer: object, prompt: str, unknown: str) -> str:
-    """Return the prompt, prepared as the run's text was, without characters that may be dropped."""
-    from clearhead.generation.writer import Writer
-
-    assert isinstance(writer, Writer)
-    text = writer.prepare(prompt)
-    if unknown == "drop":
-        text, dropped = writer.loaded.tokenizer.drop_unknown(text)
-        if dropped:
-            console(stderr=True).print(f"{dropped} unknown characters of the prompt were left out.")
-    return text
+def read_prompt(writer: Writer, args: argparse.Namespace) -> Prompt:
+    """Return the prompt as the model reads it, and say if something of it was left out."""
+    given = sys.stdin.buffer.read() if args.prompt == "-" else args.prompt.encode(errors="surrogateescape")
+    prompt = writer.read(given.decode(errors="replace"), drop_unknown=args.unknown == "drop")
+    if prompt.num_dropped:
+        console(stderr=True).print(f"Unknown characters of the prompt that were left out: {prompt.num_dropped}.")
+    return prompt
 
 
-def write_streaming(writer: object, request: object, prompt: str, args: argparse.Namespace) -> None:
-    """Print one text as it comes."""
+def request_of(prompt: Prompt, args: argparse.Namespace) -> Request:
+    """Return what the flags ask for."""
     from clearhead.generation.engine import Request
-    from clearhead.generation.writer import Writer
+    from clearhead.generation.sampling import Sampling
 
-    assert isinstance(writer, Writer)
-    assert isinstance(request, Request)
-    if not args.quiet:
-        print(prompt, end="", flush=True)
+    return Request(
+        prompt=prompt.ids,
+        samples=args.samples,
+        num_tokens=args.num_tokens,
+        sampling=Sampling(
+            temperature=args.temperature,
+            top_k=args.top_k,
+            top_p=args.top_p,
+            min_p=args.min_p,
+            repetition_penalty=args.repetition_penalty,
+        ),
+        stop=tuple(args.stop),
+        seed=args.seed,
+        use_cache=not args.no_cache,
+    )
+
+
+def print_streaming(writer: Writer, request: Request, prompt: str) -> None:
+    """Print one text as it comes."""
+    as_shown = harmless if sys.stdout.isatty() else str
+    print(as_shown(prompt), end="", flush=True)
     for token in writer.stream(request):
-        print(token.text, end="", flush=True)
+        print(as_shown(token.text), end="", flush=True)
     print()
 
 
-def write_together(writer: object, request: object, prompt: str, args: argparse.Namespace) -> None:
-    """Print several texts, or one as JSON, when they are done."""
-    from clearhead.generation.engine import Request
-    from clearhead.generation.writer import Writer
+@dataclass
+class Written:
+    """A sample, as far as it has come."""
 
-    assert isinstance(writer, Writer)
-    assert isinstance(request, Request)
-    texts, ends, lengths = [""] * request.samples, [""] * request.samples, [0] * request.samples
+    text: str = ""
+    finished: str = ""
+    tokens: int = 0
+
+
+def write_all(writer: Writer, request: Request) -> list[Written]:
+    """Return all samples when they are done."""
+    samples = [Written() for _ in range(request.samples)]
     for token in writer.stream(request):
-        texts[token.sample] += token.text
-        lengths[token.sample] += 1
-        ends[token.sample] = token.finished
-    if args.json:
-        rows = [
-            {"prompt": prompt, "text": text, "finished": end, "tokens": length}
-            for text, end, length in zip(texts, ends, lengths, strict=True)
-        ]
-        print_json({"run": writer.loaded.run.name, "step": writer.loaded.step, "seed": request.seed, "samples": rows})
-        return
-    for number, text in enumerate(texts, 1):
-        console().rule(f"sample {number}", style="dim")
-        print(("" if args.quiet else prompt) + text)
+        sample = samples[token.sample]
+        sample.text += token.text
+        sample.finished = token.finished
+        sample.tokens += 1
+    return samples
+
+
+def print_together(writer: Writer, request: Request, prompt: str) -> None:
+    """Print several texts under headings."""
+    out = console()
+    for place, sample in enumerate(write_all(writer, request), 1):
+        rule(out, f"sample {place}")
+        print_written(out, prompt + sample.text)
+
+
+def print_as_json(writer: Writer, request: Request, prompt: Prompt) -> None:
+    """Print what was written, and how and after how many tokens each text ended."""
+    samples = [{"prompt": prompt.text} | asdict(sample) for sample in write_all(writer, request)]
+    print_json({"run": writer.loaded.run.name, "step": writer.loaded.step, "seed": request.seed, "samples": samples})

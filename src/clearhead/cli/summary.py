@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,15 +11,91 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from clearhead.cli.terminal import print_written, rule
+from clearhead.core.run import Selection, runs_folder
 from clearhead.show.readable import byte_size, count, short_count
+from clearhead.training.fit import COMPLETE_ALREADY
 from clearhead.training.preflight import explain_first_loss, first_loss, measure_sizes
 
 if TYPE_CHECKING:
     from clearhead.training.range_test import RangeTest
     from clearhead.training.session import Session
 
+LISTED_SOURCES = 50
 END_SAMPLES = 3
 END_SAMPLE_TOKENS = 400
+RANGE_TEST_LINES = 24
+LONGEST_BAR = 50
+
+STILL_GAINING_SHARE = 0.8
+"""A run whose best step lies in the last fifth may gain from more steps, and they are suggested."""
+
+
+def beginning(session: Session) -> dict[str, Any]:
+    """Return what will be trained, on what, for how long, and where its loss begins."""
+    data, parts, batches = session.data, session.data.sources["split"], session.batches
+    sizes = measure_sizes(session.model, batches.tokens_per_step)
+    steps, runtime = session.state.plan.steps, session.runtime
+    return {
+        "text": {
+            "documents": data.sources["documents"],
+            "bytes": data.sources["utf8_bytes"],
+            "split": parts["description"],
+            "training_tokens": parts["training_tokens"],
+            "validation_tokens": parts["validation_tokens"],
+        },
+        "tokenizer": {"kind": data.tokenizer.kind, "vocabulary_size": data.tokenizer.vocabulary_size},
+        "model": {
+            "kind": session.config.model.kind,
+            "parameters": sizes.parameters,
+            "parameters_by_role": sizes.by_role,
+            "context_length": session.config.model.context_length,
+            "flops_per_token": sizes.flops_per_token,
+            "memory_bytes": sizes.memory_bytes,
+        },
+        "plan": {
+            "steps": steps,
+            "tokens_per_step": batches.tokens_per_step,
+            "epochs": steps * batches.tokens_per_step / max(1, parts["training_tokens"]),
+            "device": runtime.device,
+            "precision": runtime.precision,
+            "threads": runtime.threads,
+        },
+        "first_loss": first_loss(session.model, session.objective, session.batches(0), runtime.device),
+        "log_vocabulary": math.log(data.tokenizer.vocabulary_size),
+    }
+
+
+def print_sources(out: Console, session: Session) -> None:
+    """Name the files that were read."""
+    sources = session.data.sources["sources"]
+    for source in sources[:LISTED_SOURCES]:
+        out.print(f"  {source['name']}: {byte_size(source['bytes'])}, {source['encoding']}")
+    if len(sources) > LISTED_SOURCES:
+        out.print(f"  ... and {count(len(sources) - LISTED_SOURCES)} more")
+
+
+def print_beginning(out: Console, facts: Mapping[str, Any], *, new: bool) -> None:
+    """Say what was read, what will be trained and, of a new model, whether the first loss is right."""
+    text, tokenizer, model, plan = facts["text"], facts["tokenizer"], facts["model"], facts["plan"]
+    documents = f"{count(text['documents'])} documents, " if text["documents"] > 1 else ""
+    roles = ", ".join(f"{role} {short_count(number)}" for role, number in model["parameters_by_role"].items())
+    epochs = f"{plan['epochs']:.1f}" if plan["epochs"] >= 0.1 else f"{plan['epochs']:.1g}"
+    threads = "1 thread" if plan["threads"] == 1 else f"{plan['threads']} threads"
+    lines = {
+        "Text": f"{documents}{byte_size(text['bytes'])}; {text['split']}",
+        "Tokens": f"{tokenizer['kind']}, {count(tokenizer['vocabulary_size'])} ids; "
+        f"{short_count(text['training_tokens'])} to train on, {short_count(text['validation_tokens'])} kept back",
+        "Model": f"{model['kind']}, {count(model['parameters'])} parameters ({roles}), "
+        f"context {model['context_length']}, {short_count(model['flops_per_token'])} FLOPs a token, "
+        f"about {byte_size(model['memory_bytes'])} of memory",
+        "Plan": f"{count(plan['steps'])} steps of {count(plan['tokens_per_step'])} tokens ({epochs} epochs) "
+        f"on {plan['device']}, {plan['precision']}, {threads}",
+    }
+    if new:
+        lines["Check"] = explain_first_loss(facts["first_loss"], tokenizer["vocabulary_size"])
+    for name, line in lines.items():
+        out.print(f"{name:<9} {line}")
 
 
 class Summary:
@@ -58,122 +136,83 @@ class Summary:
             "best_step": best.step if best else None,
         }
 
-    def print_beginning(self, out: Console, *, verbose: bool) -> None:
-        """Say what was read, what will be trained and whether the first loss is right."""
-        session = self.session
-        sources, parts = session.data.sources, session.data.sources["split"]
-        tokenizer, model = session.data.tokenizer, session.config.model
-        shown = sources["sources"] if verbose else []
-        for source in shown[:50]:
-            out.print(f"  {source['name']}: {byte_size(source['bytes'])}, {source['encoding']}", soft_wrap=True)
-        documents = f"{count(sources['documents'])} documents, " if sources["documents"] > 1 else ""
-        out.print(f"Text      {documents}{byte_size(sources['utf8_bytes'])}; {parts['description']}", soft_wrap=True)
-        out.print(
-            f"Tokens    {tokenizer.kind}, {count(tokenizer.vocabulary_size)} ids; "
-            f"{short_count(parts['training_tokens'])} to train on, {short_count(parts['validation_tokens'])} kept back"
-        )
-        sizes = measure_sizes(session.model, session.batches.tokens_per_step)
-        roles = ", ".join(f"{role} {short_count(number)}" for role, number in sizes.by_role.items())
-        out.print(
-            f"Model     {model.kind}, {count(sizes.parameters)} parameters ({roles}), context {model.context_length}, "
-            f"{short_count(sizes.flops_per_token)} FLOPs a token, about {byte_size(sizes.memory_bytes)} of memory",
-            soft_wrap=True,
-        )
-        plan, runtime = session.state.plan, session.runtime
-        out.print(
-            f"Plan      {count(plan.steps)} steps of {count(session.batches.tokens_per_step)} tokens "
-            f"({plan.steps * session.batches.tokens_per_step / max(1, parts['training_tokens']):.1f} epochs) "
-            f"on {runtime.device}, {runtime.precision}, {runtime.threads} threads",
-            soft_wrap=True,
-        )
-        if not session.state.step:
-            loss = first_loss(session.model, session.objective, session.batches(0), runtime.device)
-            out.print(f"Check     {explain_first_loss(loss, tokenizer.vocabulary_size)}", soft_wrap=True)
-
     def print_end(self, out: Console, program: str) -> None:
         """Say how good the model is, let it write, and name the next commands."""
-        run, state = self.session.run, self.session.state
+        path, state = self.session.run.path, self.session.state
         if not state.step:
             out.print("Nothing was learned yet.")
             return
+        if self._last.get("message") == COMPLETE_ALREADY:
+            out.print(f"The run is complete already, at step {state.step}; --steps makes it longer.")
         if self._final:
             out.print()
             out.print(self._comparison())
+        if state.best and state.best.step < state.step:
+            out.print(
+                f"The best step was {count(state.best.step)}, with {state.best.nats_per_token:.4f} nats per token "
+                "on a part of the validation text; sample and eval take that one."
+            )
         if self.reason in ("budget", "patience") and state.step >= state.plan.steps:
             self._print_samples(out)
-        where = run.path
-        out.print(
-            f"\nThe run lies in {where}, at step {state.step}; its report is {where / 'report.html'}.", soft_wrap=True
-        )
+        report = path / "report.html"
+        out.print(f"\nThe run lies in {path}, at step {state.step}; its report is {report}.", soft_wrap=True)
         self._print_next(out, program)
 
     def _comparison(self) -> Table:
         table = Table("", "nats per token", "bits per byte", title=None, box=None, pad_edge=False)
         unfinished = " (a part of it)" if self._final.get("sampled") else ""
-        rows: list[tuple[str, Mapping[str, Any]]] = [
-            (name, values) for name, values in self._measured.get("baselines", {}).items()
-        ]
+        rows = list(self._measured.get("baselines", {}).items())
         rows.append((f"this model, on the validation part{unfinished}", self._final))
-        if "floor" in self._measured:
-            beyond = self._measured["floor"]["beyond_window"]
-            rows.append(
-                (
-                    f"the floor, for a reader of whole tales ({beyond:.0%} lie beyond the window)",
-                    self._measured["floor"],
-                )
-            )
+        if floor := self._measured.get("floor"):
+            beyond = f"{floor['beyond_window']:.0%} lie beyond the window"
+            rows.append((f"the floor, for a reader of whole tales ({beyond})", floor))
         rows.sort(key=lambda row: -float(row[1]["nats_per_token"]))
         for name, values in rows:
-            bits = values.get("bits_per_byte")
             style = "bold" if values is self._final else ""
-            table.add_row(
-                Text(name, style), Text(f"{values['nats_per_token']:.4f}", style), "" if bits is None else f"{bits:.4f}"
-            )
+            bits = "" if values.get("bits_per_byte") is None else f"{values['bits_per_byte']:.4f}"
+            table.add_row(Text(name, style), Text(f"{values['nats_per_token']:.4f}", style), Text(bits, style))
         return table
 
     def _print_samples(self, out: Console) -> None:
+        """Let the step write that `sample` would take, read back from the disk."""
         from clearhead.generation.engine import Request, prompt_ids, write
+        from clearhead.store.load import load_selection
 
-        tokenizer = self.session.data.tokenizer
-        number = END_SAMPLES if tokenizer.end is not None else 1
+        best = load_selection(Selection(self.session.run, "best"))
+        number = END_SAMPLES if best.tokenizer.end is not None else 1
         request = Request(
-            prompt=prompt_ids(tokenizer, ""), samples=number, num_tokens=END_SAMPLE_TOKENS * (1 + number // 2)
+            prompt=prompt_ids(best.tokenizer, ""), samples=number, num_tokens=END_SAMPLE_TOKENS * (1 + number // 2)
         )
-        self.session.model.eval()
-        for text in write(self.session.model, tokenizer, request):
-            out.rule(style="dim")
-            out.print(Text(text.strip("\n")))
-        out.rule(style="dim")
+        for text in write(best.model, best.tokenizer, request):
+            rule(out)
+            print_written(out, text.strip("\n"))
+        rule(out)
 
     def _print_next(self, out: Console, program: str) -> None:
-        name = self.session.run.path.name if self._in_runs_folder() else str(self.session.run.path)
-        unfinished = self.session.state.step < self.session.state.plan.steps
-        more = self.session.state.plan.steps * 2
-        commands = [
-            f"{program} train --resume {name}" if unfinished else f"{program} sample {name} --samples 3",
-            f"{program} eval {name}",
-            f"{program} sample {name}" if unfinished else f"{program} train --resume {name} --steps {more}",
-        ]
+        path, state = self.session.run.path, self.session.state
+        is_below = path.parent.resolve() == runs_folder().resolve()
+        name = shlex.quote(path.name if is_below else str(path))
+        if state.step < state.plan.steps:
+            commands = [f"train --resume {name}", f"eval {name}", f"sample {name}"]
+        else:
+            still_gaining = state.best is None or state.best.step > STILL_GAINING_SHARE * state.step
+            more = f"train --resume {name} --steps {state.plan.steps * 2}"
+            commands = [f"sample {name} --samples 3", f"eval {name}", more if still_gaining else f"runs show {name}"]
         out.print("Next:")
         for command in commands:
-            out.print(f"  {command}", soft_wrap=True)
-
-    def _in_runs_folder(self) -> bool:
-        from clearhead.core.run import runs_folder
-
-        return self.session.run.path.parent.resolve() == runs_folder().resolve()
+            out.print(f"  {program} {command}", soft_wrap=True)
 
 
 def print_range_test(out: Console, session: Session, found: RangeTest) -> None:
     """Show the loss at growing learning rates, and the rate that the test suggests."""
     out.print("\nLearning-rate range test: the loss while all rates grow from 0.01 to 100 times their settings")
     lowest, highest = float(found.losses.min()), float(found.losses.max())
-    for factor, loss in list(zip(found.factors, found.losses, strict=True))[:: max(1, len(found.losses) // 24)]:
-        width = round(50 * (loss - lowest) / max(1e-9, highest - lowest))
+    pairs = list(zip(found.factors, found.losses, strict=True))
+    for factor, loss in pairs[:: max(1, len(pairs) // RANGE_TEST_LINES)]:
+        width = round(LONGEST_BAR * (loss - lowest) / max(1e-9, highest - lowest))
         out.print(f"  x{factor:<9.3g} {loss:6.3f}  {'█' * width}")
     peak = session.config.optimizer.learning_rate
     out.print(
         f"Suggested: {found.suggested:.2g} times the rates; "
-        f"--optimizer.learning_rate {found.suggested * peak:.3g}, where {peak:g} stands now.",
-        soft_wrap=True,
+        f"--optimizer.learning_rate {found.suggested * peak:.3g}, where {peak:g} stands now."
     )

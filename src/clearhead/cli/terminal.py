@@ -4,18 +4,52 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.rule import Rule
+from rich.text import Text
+
+from clearhead.show.readable import visible
+
+ENDLESS = 10_000
+"""The width of what is no terminal: lines there are broken by whoever shows them."""
+
+LONGEST_RULE = 80
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave a reader that went away to `main`."""
+        raise BrokenPipeError
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return where to print; colours only on a terminal, and not with NO_COLOR."""
-    return Console(stderr=stderr, highlight=False)
+    """Return where to print; colours only on a terminal, and not with NO_COLOR. Brackets and colons mean themselves."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else ENDLESS
+    return _Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+
+
+def rule(out: Console, title: str = "") -> None:
+    """Print a line across, with a title in it."""
+    out.print(Rule(title, style="dim"), width=min(LONGEST_RULE, out.width))
+
+
+def harmless(text: str) -> str:
+    """Return a text that a model wrote with its control characters made visible, so that no terminal obeys them."""
+    return _CONTROL.sub(lambda found: visible(found[0]), text)
+
+
+def print_written(out: Console, text: str) -> None:
+    """Print what a model wrote, line by line as it did."""
+    out.print(Text(harmless(text) if out.is_terminal else text), soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
@@ -25,34 +59,10 @@ def print_json(value: Any) -> None:
 
 def program() -> str:
     """Return what to type to run this program again from here."""
-    found = shutil.which("clearhead")
     own = Path(sys.argv[0]).absolute()
-    if own.name != "clearhead" or (found and Path(found).resolve() == own.resolve()):
+    if own.stem == "__main__":
+        return f"{Path(sys.executable).stem} -m clearhead"
+    found = shutil.which("clearhead")
+    if own.stem != "clearhead" or (found and Path(found).resolve() == own.resolve()):
         return "clearhead"
     return os.path.relpath(own)
-
-
-def dotted_flags(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
-    """Take flags such as `--model.width 128` or `--model.width=128` out of a command line.
-
-    They are taken out before argparse looks, so that it cannot mistake their values for texts.
-    """
-    rest: list[str] = []
-    pairs: list[tuple[str, str]] = []
-    waiting = list(arguments)
-    while waiting:
-        argument = waiting.pop(0)
-        if argument == "--":
-            return [*rest, argument, *waiting], pairs
-        name, equals, value = argument.removeprefix("--").partition("=")
-        if not argument.startswith("--") or "." not in name:
-            rest.append(argument)
-            continue
-        if not equals:
-            if not waiting:
-                from clearhead.core.errors import UserError
-
-                raise UserError(f"--{name} needs a value, such as --{name} 1.")
-            value = waiting.pop(0)
-        pairs.append((name, value))
-    return rest, pairs

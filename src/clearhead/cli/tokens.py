@@ -1,51 +1,86 @@
-"""See a text as tokens: `clearhead tokens show TEXT [--run RUN | --tokenizer KIND]`."""
+"""See a text as tokens."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from clearhead.cli.main import Parser
+from clearhead.cli.arguments import Parser, choose_action, positive
 from clearhead.cli.terminal import console, print_json
 from clearhead.core.errors import UserError
 
 if TYPE_CHECKING:
+    from clearhead.text.config import TextConfig
     from clearhead.text.tokenizer import Tokenizer
 
-SHOWN_CHARACTERS = 2000
+ACTIONS = {"show": "Show a text in pieces with their ids, by a run's tokenizer or by one trained on the text itself."}
+SHOWN_PIECES = 2000
+SHOWN_IDS = 200
 
 
 def run(parser: Parser, arguments: Sequence[str]) -> int:
     """Show."""
-    parser.add_argument("action", choices=["show"], help="what to do")
-    parser.add_argument("text", metavar="TEXT", help="a file, or the text itself in quotes")
-    parser.add_argument("--run", metavar="RUN", help="by the tokenizer of this run")
-    parser.add_argument("--tokenizer", default="char", help="char, byte, word or bpe, trained on the text (char)")
-    parser.add_argument("--vocabulary-size", type=int, help="for word and bpe")
-    parser.add_argument("--json", action="store_true", help="print ids and pieces as JSON")
-    args = parser.parse(arguments)
-    text = Path(args.text).read_text(errors="replace") if is_file(args.text) else args.text
-    tokenizer = tokenizer_of(args, text)
-    ids = tokenizer.encode(text)
-    pieces = [tokenizer.token_text(int(id_)) for id_ in ids]
+    _, parser, rest = choose_action(parser, arguments, ACTIONS)
+    add_arguments(parser)
+    args = parser.parse(rest)
+    text, tokenizer = text_and_tokenizer(args)
+    ids = tokenizer.encode(text).tolist()
+    pieces = [tokenizer.token_text(id_) for id_ in ids]
     figures = {
         "tokenizer": tokenizer.kind,
         "vocabulary_size": tokenizer.vocabulary_size,
         "characters": len(text),
-        "bytes": len(text.encode(errors="replace")),
+        "bytes": len(text.encode()),
         "tokens": len(ids),
-        "different": len(np.unique(ids)),
+        "different": len(set(ids)),
         "lossless": tokenizer.decode(ids) == text,
     }
     if args.json:
-        print_json(figures | {"ids": ids.tolist(), "pieces": pieces})
+        print_json(figures | {"ids": ids, "pieces": pieces})
     else:
-        show(figures, ids.tolist(), pieces)
+        show(figures, ids, pieces)
     return 0
+
+
+def add_arguments(parser: Parser) -> None:
+    """Declare the flags."""
+    parser.add_argument("text", metavar="TEXT", help="a file, - for standard input, or the text itself in quotes")
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--run", metavar="RUN", help="by the tokenizer of this run")
+    either.add_argument("--tokenizer", metavar="KIND", help="char, byte, word or bpe, trained on the text (char)")
+    parser.add_argument("--vocabulary-size", type=positive, metavar="N", help="for word and bpe")
+    parser.add_argument("--json", action="store_true", help="print ids and pieces as JSON")
+
+
+def text_and_tokenizer(args: argparse.Namespace) -> tuple[str, Tokenizer]:
+    """Return the text, and a run's tokenizer or a new one trained on the text."""
+    from clearhead.core.config import build
+    from clearhead.core.run import select
+    from clearhead.text.config import TextConfig
+    from clearhead.text.corpus import normalize
+    from clearhead.text.tokenizer import load_tokenizer
+
+    if not args.run:
+        text = read_text(args.text, TextConfig())
+        return text, new_tokenizer(args, text)
+    if args.vocabulary_size:
+        raise UserError("--vocabulary-size is for a new tokenizer, and --run brings its own; give one of them.")
+    trained = select(args.run, "best").run
+    config = build(TextConfig, trained.describe()["config"]["text"], where="text")
+    return normalize(read_text(args.text, config), config.normalize), load_tokenizer(trained.tokenizer)
+
+
+def read_text(name: str, config: TextConfig) -> str:
+    """Return what a file or standard input holds, or the argument itself where no file is called so."""
+    from clearhead.text.corpus import read
+
+    if name == "-" or is_file(name):
+        return "".join(piece.text for piece in read([name], config).pieces())
+    if not name:
+        raise UserError('There is no text to show; name a file, or put a text in quotes, such as "to be".')
+    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def is_file(name: str) -> bool:
@@ -56,35 +91,34 @@ def is_file(name: str) -> bool:
         return False
 
 
-def tokenizer_of(args: argparse.Namespace, text: str) -> Tokenizer:
-    """Return a run's tokenizer, or a new one trained on the text."""
+def new_tokenizer(args: argparse.Namespace, text: str) -> Tokenizer:
+    """Return a tokenizer trained on the text."""
     from clearhead.core.config import build
-    from clearhead.core.run import select
     from clearhead.text.config import BpeConfig, ByteConfig, CharConfig, TokenizerConfig, WordConfig
-    from clearhead.text.tokenizer import load_tokenizer, train_tokenizer
+    from clearhead.text.tokenizer import train_tokenizer
 
-    if args.run:
-        return load_tokenizer(select(args.run, "best").run.tokenizer)
     configs: tuple[type[TokenizerConfig], ...] = (CharConfig, ByteConfig, WordConfig, BpeConfig)
     kinds = {config().kind: config for config in configs}
-    if args.tokenizer not in kinds:
-        raise UserError(f"There is no tokenizer {args.tokenizer}; there are {', '.join(kinds)}.")
-    values = {} if args.vocabulary_size is None else {"vocabulary_size": args.vocabulary_size}
-    config = build(kinds[args.tokenizer], values, where="tokenizer")
-    size = len(text.encode(errors="replace"))
-    return train_tokenizer(config, lambda: iter([text]), lambda: iter([]), end=False, training_bytes=size)
+    kind = args.tokenizer or "char"
+    if kind not in kinds:
+        raise UserError(f"There is no tokenizer {kind}; there are {', '.join(kinds)}.")
+    values = {"vocabulary_size": args.vocabulary_size} if args.vocabulary_size else {}
+    config = build(kinds[kind], values, where="tokenizer")
+    return train_tokenizer(config, lambda: iter([text]), lambda: iter([]), end=False, training_bytes=len(text.encode()))
 
 
-def show(figures: dict[str, object], ids: list[int], pieces: list[str]) -> None:
+def show(figures: dict[str, Any], ids: list[int], pieces: list[str]) -> None:
     """Print the tokens in alternating colours, their ids, and what they amount to."""
+    from clearhead.show.readable import count
     from clearhead.show.terminal import token_chips
 
     out = console()
-    out.print(token_chips(pieces[:SHOWN_CHARACTERS]))
-    out.print(" ".join(str(id_) for id_ in ids[:200]) + (" ..." if len(ids) > 200 else ""), soft_wrap=True)
+    out.print(token_chips(pieces[:SHOWN_PIECES]))
+    if len(pieces) > SHOWN_PIECES:
+        out.print(f"... and {count(len(pieces) - SHOWN_PIECES)} more")
+    out.print(" ".join(str(id_) for id_ in ids[:SHOWN_IDS]) + (" ..." if len(ids) > SHOWN_IDS else ""))
     out.print(
-        f"{figures['tokenizer']}: {figures['characters']} characters and {figures['bytes']} bytes "
-        f"are {figures['tokens']} tokens, {figures['different']} different ones "
-        f"of a vocabulary of {figures['vocabulary_size']}.",
-        soft_wrap=True,
+        f"{figures['tokenizer']}: {count(figures['characters'])} characters and {count(figures['bytes'])} bytes "
+        f"are {count(figures['tokens'])} tokens, {count(figures['different'])} different ones "
+        f"of a vocabulary of {count(figures['vocabulary_size'])}."
     )

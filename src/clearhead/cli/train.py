@@ -12,11 +12,12 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from clearhead.cli.main import Parser
-from clearhead.cli.terminal import console, dotted_flags, print_json, program
+from clearhead.cli.arguments import Parser, dotted_flags, positive
+from clearhead.cli.terminal import console, print_json, program
 from clearhead.core.errors import UserError
 
 if TYPE_CHECKING:
+    from clearhead.core.events import StopReason
     from clearhead.training.config import RunConfig
     from clearhead.training.session import Session
 
@@ -32,6 +33,7 @@ SHORT_FLAGS = {
 }
 BUDGETS = ("steps", "tokens", "epochs", "minutes")
 RESUME_FLAGS = ("steps", "threads", "device")
+TASKS = ("lm", "classify", "translate")
 EXIT_CODES = {"non_finite": 3, "error": 1}
 
 
@@ -42,34 +44,39 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
     args = parser.parse(rest)
     if args.task != "lm":
         raise UserError(f"--task {args.task} is not there yet; lm is.")
-    session = resumed(args, pairs) if args.resume else created(args, pairs)
+    if args.range_test and not args.dry_run:
+        raise UserError("--range-test trains nothing that is kept; give it together with --dry-run.")
     if args.dry_run:
-        return show_dry_run(session, args)
-    return train_and_show(session, args)
+        return show_dry_run(args, pairs)
+    if args.resume is not None:
+        return train_and_show(resumed(args, pairs), args)
+    return train_and_show(created(args, pairs, None if args.run is None else Path(args.run)), args)
 
 
 def add_arguments(parser: Parser) -> None:
     """Declare the flags."""
-    parser.add_argument("texts", nargs="*", metavar="TEXT", help="what to train on")
-    parser.add_argument(
-        "--preset", help="named settings (modern, or tales without a TEXT); see clearhead config --list"
+    add = parser.add_argument
+    add("texts", nargs="*", metavar="TEXT", help="what to train on")
+    add(
+        "--preset", metavar="NAME", help="named settings (modern, or tales without a TEXT); see clearhead config --list"
     )
-    parser.add_argument("--config", metavar="FILE", help="settings as TOML, over the preset")
-    parser.add_argument("--run", metavar="DIR", help="where the run is kept; without it, a new folder below ./runs")
+    add("--config", metavar="FILE", help="settings as TOML, over the preset")
+    add("--run", metavar="DIR", help="where the run is kept; without it, a new folder below ./runs")
     for name in BUDGETS:
-        parser.add_argument(f"--{name}", help=f"the length of the run in {name}")
-    parser.add_argument("--stop-after", type=int, metavar="N", help="end after step N, leaving the plan as it is")
-    parser.add_argument("--seed", help="what weights, order and dropout are drawn from")
-    parser.add_argument("--tokenizer", help="char, byte, word or bpe")
-    parser.add_argument("--device", help="cpu, cuda, mps")
-    parser.add_argument("--threads", help="CPU threads")
-    parser.add_argument("--task", default="lm", help="lm (next token)")
-    parser.add_argument("--resume", metavar="RUN", help="go on with a run, from where it was last saved")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be trained, and end")
-    parser.add_argument("--range-test", action="store_true", help="with --dry-run: which learning rates learn")
-    parser.add_argument("--json", action="store_true", help="print the last figures as JSON, and nothing else")
-    parser.add_argument("-q", "--quiet", action="store_true", help="print less")
-    parser.add_argument("-v", "--verbose", action="store_true", help="print what was read, file by file")
+        add(f"--{name}", metavar="N", help=f"the length of the run in {name}{' (2)' if name == 'minutes' else ''}")
+    add("--stop-after", type=positive, metavar="N", help="end after step N, leaving the plan as it is")
+    add("--seed", metavar="N", help="what weights, order and dropout are drawn from (1)")
+    add("--tokenizer", metavar="KIND", help="char, byte, word or bpe (by the size of the text)")
+    add("--device", metavar="NAME", help="cpu, cuda or mps (cuda if there is one)")
+    add("--threads", metavar="N", help="CPU threads (tried out)")
+    add("--task", choices=TASKS, default="lm", help="what to learn: lm, the next token")
+    add("--resume", metavar="RUN", help="go on with a run, from where it was last saved")
+    add("--dry-run", action="store_true", help="say what would be trained, and end; no run is made")
+    add("--range-test", action="store_true", help="with --dry-run: which learning rates learn")
+    add("--json", action="store_true", help="print the last figures as JSON, and nothing else")
+    add("-q", "--quiet", action="store_true", help="print only where the run lies")
+    add("-v", "--verbose", action="store_true", help="print what was read, file by file")
+    parser.takes_settings = True
     parser.epilog = "Every setting of clearhead config is a flag too: --model.width 128, --optimizer.kind adamw."
 
 
@@ -104,22 +111,19 @@ def settings(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> tuple[Ru
     return merge(config, changes), "context_length" in changes.get("model", {})
 
 
-def created(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> Session:
+def created(args: argparse.Namespace, pairs: list[tuple[str, str]], path: Path | None) -> Session:
     """Return a new run, ready to train."""
     from clearhead.training.fit import create
 
     config, fixed_context = settings(args, pairs)
     out = console(stderr=True)
-    path = Path(args.run) if args.run else None
-    if args.dry_run:
-        path = Path(tempfile.mkdtemp(prefix="clearhead-dry-run-")) / "run"
     return create(
         args.texts,
         config,
         path,
         fixed_context=fixed_context,
         command=shlex.join(["clearhead", *sys.argv[1:]]),
-        notify=(lambda _: None) if args.quiet or args.json else (lambda notice: out.print(notice, soft_wrap=True)),
+        notify=(lambda _: None) if args.quiet or args.json else out.print,
     )
 
 
@@ -128,20 +132,25 @@ def resumed(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> Session:
     from clearhead.core.run import select
     from clearhead.training.fit import resume
 
-    given = [flag for flag in SHORT_FLAGS if getattr(args, flag) is not None and flag not in RESUME_FLAGS]
-    given += [name for name, _ in pairs] + [flag for flag in ("config", "run") if getattr(args, flag)]
+    given = [f"--{flag}" for flag in SHORT_FLAGS if getattr(args, flag) is not None and flag not in RESUME_FLAGS]
+    given += [f"--{name}" for name, _ in pairs]
+    given += [f"--{flag}" for flag in ("preset", "config", "run") if getattr(args, flag) is not None]
     if given or args.texts:
-        named = f"--{given[0]}" if given else args.texts[0]
         raise UserError(
-            f"--resume goes on with a run as it was begun, so {named} cannot be given; "
+            f"--resume goes on with a run as it was begun, so {(given or args.texts)[0]} cannot be given; "
             "only --steps, --stop-after, --threads and --device can."
         )
+    selection = select(args.resume, "last")
+    if selection.step != "last":
+        raise UserError(f"--resume goes on from the last saved step, so @{selection.step} cannot be given.")
     session = resume(
-        select(args.resume, "last"),
+        selection,
         steps_in_all=whole_number("steps", args.steps),
         threads=whole_number("threads", args.threads),
         device=args.device,
     )
+    if args.stop_after is not None and args.stop_after <= session.state.step:
+        raise UserError(f"{session.run.path} is at step {session.state.step} already; --stop-after must be more.")
     if not args.quiet and not args.json:
         console(stderr=True).print(f"Resuming {session.run.path} at step {session.state.step}: {session.exactness}.")
     return session
@@ -176,7 +185,7 @@ class Interruption:
         self.number = number
         print("\nFinishing this step, then saving. Once more ends at once.", file=sys.stderr)
 
-    def stop(self) -> Any:
+    def stop(self) -> StopReason | None:
         """Return the reason to stop, if there is one."""
         return None if self.number is None else "signal"
 
@@ -188,16 +197,18 @@ class Interruption:
 
 def train_and_show(session: Session, args: argparse.Namespace) -> int:
     """Train a session to its end with a progress display, write the report, and say what to do next."""
-    from clearhead.cli.summary import Summary
+    from clearhead.cli.summary import Summary, beginning, print_beginning, print_sources
     from clearhead.show import report
     from clearhead.show.progress import TrainingProgress
     from clearhead.training.fit import train
 
     summary = Summary(session)
-    out = console(stderr=args.json)
     quiet = args.quiet or args.json
+    out = console(stderr=quiet)
+    if args.verbose and not quiet:
+        print_sources(out, session)
     if not quiet:
-        summary.print_beginning(out, verbose=args.verbose)
+        print_beginning(out, beginning(session), new=not session.state.step)
     with Interruption() as interruption, TrainingProgress(out, quiet=quiet) as progress:
         for event in train(session, stop=interruption.stop, stop_after=args.stop_after):
             line = event.to_dict()
@@ -206,25 +217,38 @@ def train_and_show(session: Session, args: argparse.Namespace) -> int:
     report.write(session.run.path)
     if args.json:
         print_json(summary.figures())
-    elif not args.quiet:
+    elif args.quiet:
+        print(session.run.path)
+    else:
         summary.print_end(out, program())
     return interruption.exit_code or EXIT_CODES.get(summary.reason, 0)
 
 
-def show_dry_run(session: Session, args: argparse.Namespace) -> int:
-    """Show what would be trained, and with --range-test which learning rates learn; nothing stays on disk."""
-    import shutil
-
-    from clearhead.cli.summary import Summary
+def show_dry_run(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> int:
+    """Show what would be trained, and with --range-test which learning rates learn; the run's files do not stay."""
+    from clearhead.cli.summary import beginning, print_beginning, print_range_test, print_sources
+    from clearhead.core.run import require_free
     from clearhead.training.range_test import range_test
 
-    out = console()
-    try:
-        Summary(session).print_beginning(out, verbose=True)
+    if args.resume is not None:
+        raise UserError("--dry-run is about a new run; clearhead runs show tells of one that is there.")
+    if args.run is not None:
+        require_free(Path(args.run))
+    with tempfile.TemporaryDirectory(prefix="clearhead-dry-run-") as folder:
+        session = created(args, pairs, Path(folder) / "run")
+        facts, out = beginning(session), console()
+        if not args.json:
+            print_sources(out, session)
+            print_beginning(out, facts, new=True)
         if args.range_test:
-            from clearhead.cli.summary import print_range_test
-
-            print_range_test(out, session, range_test(session))
-    finally:
-        shutil.rmtree(session.run.path.parent)
+            found = range_test(session)
+            facts["range_test"] = {
+                "factors": found.factors.tolist(),
+                "losses": found.losses.tolist(),
+                "suggested": found.suggested,
+            }
+            if not args.json:
+                print_range_test(out, session, found)
+        if args.json:
+            print_json(facts)
     return 0

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from clearhead.core.errors import UserError
 from clearhead.generation.sampling import Sampling, distribution, draw
 from clearhead.text.tokenizer import Tokenizer
 
@@ -24,6 +26,9 @@ class Request:
         stop: texts at which a sample ends; they are not part of it.
         seed: sample i draws from (seed, i), whatever the other samples do.
         use_cache: keep what was read; without it each token reads its whole window again.
+
+    Raises:
+        UserError: a number is too small.
     """
 
     prompt: Sequence[int]
@@ -33,6 +38,12 @@ class Request:
     stop: tuple[str, ...] = ()
     seed: int = 1
     use_cache: bool = True
+
+    def __post_init__(self) -> None:
+        assert len(self.prompt), "`prompt_ids` gives every prompt at least one id"
+        for name, lowest in {"samples": 1, "num_tokens": 1, "seed": 0}.items():
+            if getattr(self, name) < lowest:
+                raise UserError(f"{name} must be at least {lowest}, not {getattr(self, name)}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,27 +93,36 @@ def window_start(num_tokens: int, context_length: int) -> int:
 class Reader:
     """Gives a model's logits for the next token of growing rows, through a cache or without one."""
 
-    def __init__(self, model: Any, tokens: Tensor, *, use_cache: bool) -> None:
+    def __init__(self, model: Any, tokens: Int[Tensor, "B N"], *, use_cache: bool) -> None:
         self.model, self.tokens = model, tokens
-        self.start = 0
-        self.cache = model.new_cache(tokens.size(0)) if use_cache and hasattr(model, "new_cache") else None
+        new_cache = getattr(model, "new_cache", None) if use_cache else None
+        self.cache = new_cache(tokens.size(0)) if new_cache else None
+        self.cached_from = 0
 
-    def append(self, column: Tensor) -> None:
+    @property
+    def window(self) -> Int[Tensor, "B T"]:
+        """The tokens that decide the next one."""
+        return self.tokens[:, window_start(self.tokens.size(1), int(self.model.context_length)) :]
+
+    def append(self, column: Int[Tensor, " B"]) -> None:
         """Add one token to every row."""
         self.tokens = torch.cat((self.tokens, column[:, None]), dim=1)
 
-    def logits(self) -> Tensor:
-        """Return the logits of the token after the last one, (B, V)."""
-        start = window_start(self.tokens.size(1), int(self.model.context_length))
+    @torch.inference_mode()
+    def logits(self) -> Float[Tensor, "B V"]:
+        """Return the logits of the token after the last one."""
+        window = self.window
         if self.cache is None:
-            logits: Tensor = self.model(self.tokens[:, start:])[:, -1]
-            return logits
-        if start != self.start:
+            return self._last_logits(window)
+        start = self.tokens.size(1) - window.size(1)
+        if start != self.cached_from:
             self.cache.clear()
-            self.start = start
-        unread = self.tokens[:, start + self.cache.offset :]
-        latest: Tensor = self.model(unread, cache=self.cache)[:, -1]
-        return latest
+            self.cached_from = start
+        return self._last_logits(window[:, self.cache.offset :], cache=self.cache)
+
+    def _last_logits(self, tokens: Int[Tensor, "B T"], **cache: Any) -> Float[Tensor, "B V"]:
+        logits: Tensor = self.model(tokens, **cache)
+        return logits[:, -1]
 
 
 class StopText:
@@ -170,7 +190,6 @@ def sample_seed(seed: int, number: int) -> int:
     return (seed * 1_000_003 + number * 7_919 + 1) % 2**63
 
 
-@torch.inference_mode()
 def generate(model: torch.nn.Module, tokenizer: Tokenizer, request: Request) -> Iterator[Token]:
     """Write, and yield every token of every sample as it is drawn.
 
@@ -183,9 +202,7 @@ def generate(model: torch.nn.Module, tokenizer: Tokenizer, request: Request) -> 
     samples = [Sample(tokenizer, request, number) for number in range(request.samples)]
     going = set(range(request.samples))
     for _ in range(request.num_tokens):
-        logits = reader.logits().cpu()
-        start = window_start(reader.tokens.size(1), int(model.context_length))  # type: ignore[arg-type]
-        probabilities = distribution(logits, reader.tokens[:, start:].cpu(), request.sampling)
+        probabilities = distribution(reader.logits().cpu(), reader.window.cpu(), request.sampling)
         ids = draw(probabilities, torch.tensor([sample.uniform() for sample in samples], dtype=torch.float64))
         for sample in samples:
             if sample.number in going:

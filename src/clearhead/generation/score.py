@@ -10,14 +10,21 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor, nn
 
-LOGITS_AT_ONCE = 2**22
-"""How many logits one forward pass may give: 16 MB of them."""
+LOGITS_AT_ONCE = 2**23
+TOKENS_AT_ONCE = 2**13
+"""How many logits one forward pass that scores may give (32 MB of them), and how many tokens it may read."""
 
 
 def token_nats(logits: Float[Tensor, "B T V"], targets: Int[Tensor, "B T"]) -> Float[Tensor, "B T"]:
     """Return the cost of each target, -ln of its probability."""
     rows = logits.flatten(0, 1).float()
     return F.cross_entropy(rows, targets.flatten().long(), reduction="none").view(targets.shape)
+
+
+def windows_at_once(model: nn.Module, length: int) -> int:
+    """Return how many windows of a length one forward pass may score, whatever memory there is."""
+    vocabulary_size = int(getattr(model, "vocabulary_size", 256))
+    return max(1, min(LOGITS_AT_ONCE // vocabulary_size, TOKENS_AT_ONCE) // length)
 
 
 @torch.inference_mode()
@@ -35,7 +42,7 @@ def text_nats(
     assert 1 <= stride <= length
     tokens = torch.from_numpy(np.asarray(ids, dtype=np.int64)).to(next(model.parameters()).device)
     nats = np.zeros(max(0, len(ids) - 1))
-    for starts in _window_starts(len(nats), length, stride, _windows_at_once(model, length)):
+    for starts in _window_starts(len(nats), length, stride, windows_at_once(model, length)):
         places = starts[:, None] + np.arange(min(length, len(nats) - starts[0]))
         cost = token_nats(model(tokens[places]), tokens[places + 1]).double().cpu().numpy()
         scored_before = np.where(starts == 0, 0, starts + length - stride)
@@ -52,8 +59,3 @@ def _window_starts(num_targets: int, length: int, stride: int, at_once: int) -> 
         yield whole[first : first + at_once]
     if len(whole) < len(starts):
         yield starts[len(whole) :]
-
-
-def _windows_at_once(model: nn.Module, length: int) -> int:
-    vocabulary_size = int(getattr(model, "vocabulary_size", 256))
-    return max(1, LOGITS_AT_ONCE // (length * vocabulary_size))

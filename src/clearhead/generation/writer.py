@@ -4,18 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 
 from clearhead.core.config import build
 from clearhead.core.errors import UserError
-from clearhead.generation.engine import Request, Token, generate, prompt_ids
+from clearhead.generation.engine import Request, Token, generate, prompt_ids, write
 from clearhead.generation.sampling import Sampling
 from clearhead.generation.score import text_nats
 from clearhead.store.load import Loaded
 from clearhead.text.config import TextConfig
 from clearhead.text.corpus import normalize
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt as a model reads it.
+
+    Args:
+        text: normalized as the run's own text was, without what was left out.
+        ids: never empty; see `prompt_ids`.
+        num_dropped: how many unknown characters were left out.
+    """
+
+    text: str
+    ids: Sequence[int]
+    num_dropped: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,59 +58,59 @@ class Writer:
         *,
         num_tokens: int = 200,
         samples: int = 1,
-        sampling: Sampling | None = None,
         stop: Sequence[str] = (),
         seed: int = 1,
         use_cache: bool = True,
-        drop_unknown: bool = False,
+        **sampling: Any,
     ) -> list[str]:
-        """Return texts that continue a prompt, without the prompt."""
-        texts = [""] * samples
-        request = self.request(prompt, drop_unknown=drop_unknown)
-        for token in self.stream(
-            Request(
-                prompt=request,
-                num_tokens=num_tokens,
-                samples=samples,
-                sampling=sampling or Sampling(),
-                stop=tuple(stop),
-                seed=seed,
-                use_cache=use_cache,
-            )
-        ):
-            texts[token.sample] += token.text
-        return texts
+        """Return texts that continue a prompt, without the prompt.
+
+        Args:
+            sampling: temperature, top_k, top_p, min_p, repetition_penalty; see `Sampling`.
+
+        Raises:
+            UserError: the prompt has a character that the tokenizer does not know, or a number is out of its range.
+        """
+        request = Request(
+            prompt=self.read(prompt).ids,
+            samples=samples,
+            num_tokens=num_tokens,
+            sampling=Sampling(**sampling),
+            stop=tuple(stop),
+            seed=seed,
+            use_cache=use_cache,
+        )
+        return write(self.loaded.model, self.loaded.tokenizer, request)
 
     def stream(self, request: Request) -> Iterator[Token]:
         """Yield tokens as they are drawn."""
         return generate(self.loaded.model, self.loaded.tokenizer, request)
 
-    def request(self, prompt: str, *, drop_unknown: bool = False) -> list[int]:
-        """Return a prompt's ids after the steps that the run's own text went through.
+    def read(self, prompt: str, *, drop_unknown: bool = False) -> Prompt:
+        """Return a prompt after the steps that the run's own text went through.
 
         Raises:
             UserError: the prompt has a character that the tokenizer does not know.
         """
-        text = self.prepare(prompt)
+        text, num_dropped = self._normalized(prompt), 0
         if drop_unknown:
-            text, _ = self.loaded.tokenizer.drop_unknown(text)
-        return prompt_ids(self.loaded.tokenizer, text)
-
-    def prepare(self, text: str) -> str:
-        """Normalize a text as the run's own was."""
-        config = build(TextConfig, self.loaded.description["config"]["text"], where="text")
-        return normalize(text, config.normalize)
+            text, num_dropped = self.loaded.tokenizer.drop_unknown(text)
+        return Prompt(text, prompt_ids(self.loaded.tokenizer, text), num_dropped)
 
     def score(self, text: str) -> Scored:
         """Return what each token of a text costs, read from `<|end|>` on where the run has documents.
 
         Raises:
-            UserError: there is no token to score.
+            UserError: there is no token to score, or the text has a character that the tokenizer does not know.
         """
         tokenizer = self.loaded.tokenizer
-        ids = [int(id_) for id_ in tokenizer.encode(self.prepare(text))]
         before = [] if tokenizer.end is None else [tokenizer.end]
-        if len(before) + len(ids) < 2:
+        ids = np.array([*before, *tokenizer.encode(self._normalized(text))], dtype=np.int32)
+        if len(ids) < 2:
             raise UserError("The text is too short to be scored: it needs at least two tokens.")
-        nats = text_nats(self.loaded.model, np.array(before + ids, dtype=np.int32))
-        return Scored([tokenizer.token_text(id_) for id_ in (before + ids)[1:]], nats)
+        nats = text_nats(self.loaded.model, ids)
+        return Scored([tokenizer.token_text(int(id_)) for id_ in ids[1:]], nats)
+
+    def _normalized(self, text: str) -> str:
+        config = build(TextConfig, self.loaded.description["config"]["text"], where="text")
+        return normalize(text, config.normalize)

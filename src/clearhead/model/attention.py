@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -14,6 +14,7 @@ from clearhead.model.positions import Positions
 from clearhead.model.tap import Tap
 
 
+@runtime_checkable
 class Kernel(Protocol):
     """Average the values, weighted by how well each key answers each query."""
 

@@ -14,7 +14,8 @@ LanguageModel = GPT | Bigram
 def build_model(config: ModelConfig, vocabulary_size: int, *, seed: int = 0) -> LanguageModel:
     """Return a new model with weights drawn from `seed`; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # Not torch.manual_seed, which would seed every GPU too.
+        torch.default_generator.manual_seed(seed)
         if isinstance(config, GptConfig):
             return GPT(config, vocabulary_size)
         return Bigram(config, vocabulary_size)

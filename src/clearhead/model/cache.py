@@ -29,7 +29,7 @@ class Slot:
         self.length = end
         return self.keys[:, :, :end], self.values[:, :, :end]
 
-    def with_recent(self, x: Float[Tensor, "B T C"], count: int) -> Float[Tensor, "B T+count C"]:
+    def with_recent(self, x: Float[Tensor, "B T C"], count: int) -> Float[Tensor, "B T+{count} C"]:
         """Return x after the `count` states that came before it (zeros at the start), and keep its own last ones."""
         before = x.new_zeros(x.size(0), count, x.size(2)) if self.recent is None else self.recent
         joined = torch.cat((before, x), dim=1)

@@ -24,6 +24,9 @@ class RotaryConfig:
     kind: Literal["rotary"] = "rotary"
     base: float = 10_000.0
 
+    def __post_init__(self) -> None:
+        require_above_zero("base", self.base)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NoPositionsConfig:
@@ -47,6 +50,9 @@ class LayerNormConfig:
     epsilon: float = 1e-5
     bias: bool = True
 
+    def __post_init__(self) -> None:
+        require_above_zero("epsilon", self.epsilon)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RMSNormConfig:
@@ -59,6 +65,9 @@ class RMSNormConfig:
     kind: Literal["rms"] = "rms"
     epsilon: float = 1e-6
     gain: bool = False
+
+    def __post_init__(self) -> None:
+        require_above_zero("epsilon", self.epsilon)
 
 
 NormConfig = LayerNormConfig | RMSNormConfig
@@ -76,6 +85,9 @@ class FeedForwardConfig:
     kind: Literal["relu", "gelu", "squared_relu"] = "squared_relu"
     factor: float = 4.0
 
+    def __post_init__(self) -> None:
+        require_above_zero("factor", self.factor)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SwiGLUConfig:
@@ -87,6 +99,9 @@ class SwiGLUConfig:
 
     kind: Literal["swiglu"] = "swiglu"
     factor: float = 8 / 3
+
+    def __post_init__(self) -> None:
+        require_above_zero("factor", self.factor)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,7 +122,7 @@ class GptConfig:
         logit_softcap: logits are bent to c tanh(logit / c), so they stay inside +-c.
         initialization: "normal" is GPT-2's (normal 0.02, residual outputs divided by sqrt(2 num_layers));
             "zero_residual" starts every residual branch and the head at zero, so the model begins as an
-            embedding whose first loss is exactly ln V.
+            embedding whose first loss is exactly ln V (not with a tied head, which is never zero).
     """
 
     kind: Literal["gpt"] = "gpt"
@@ -132,6 +147,7 @@ class GptConfig:
     def __post_init__(self) -> None:
         for name in ("num_layers", "num_heads", "width", "context_length", "convolution"):
             require_positive(name, getattr(self, name))
+        require_positive("num_kv_heads", self.kv_heads)
         if self.width % self.num_heads:
             raise ValueError(
                 f"num_heads = {self.num_heads} does not divide width = {self.width}; "
@@ -143,9 +159,14 @@ class GptConfig:
                 f"the nearest numbers that do are {nearest_divisors(self.num_heads, self.kv_heads)}."
             )
         if self.positions.kind == "rotary" and self.head_width % 2:
-            raise ValueError(f"rotary positions need an even head width, and width / num_heads is {self.head_width}.")
+            raise ValueError(
+                f"rotary positions need an even head width, and width / num_heads is {self.head_width}; "
+                f"with num_heads = {self.num_heads}, the nearest widths that do are {self._nearest_even_widths()}."
+            )
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout must be at least 0 and below 1, not {self.dropout}.")
+        if self.logit_softcap is not None:
+            require_above_zero("logit_softcap", self.logit_softcap)
 
     @property
     def kv_heads(self) -> int:
@@ -156,6 +177,10 @@ class GptConfig:
     def head_width(self) -> int:
         """The width of one head, D."""
         return self.width // self.num_heads
+
+    def _nearest_even_widths(self) -> str:
+        widths = (self.width - self.num_heads, self.width + self.num_heads)
+        return " and ".join(str(width) for width in widths if width > 0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,6 +205,12 @@ def require_positive(name: str, value: int) -> None:
     """Raise a ValueError that names a size which must be at least 1."""
     if value < 1:
         raise ValueError(f"{name} must be at least 1, not {value}.")
+
+
+def require_above_zero(name: str, value: float) -> None:
+    """Raise a ValueError that names a number which must lie above 0."""
+    if not value > 0.0:
+        raise ValueError(f"{name} must be above 0, not {value}.")
 
 
 def nearest_divisors(number: int, wanted: int) -> str:

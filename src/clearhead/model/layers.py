@@ -46,11 +46,11 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": ge
 
 
 class FeedForward(nn.Module):
-    """Let each position think on its own: down(activation(up(x)))."""
+    """Let each position think on its own: output(activation(up(x)))."""
 
     def __init__(self, width: int, config: FeedForwardConfig, *, bias: bool) -> None:
         super().__init__()
-        hidden = round(config.factor * width)
+        hidden = max(1, round(config.factor * width))
         self.up = nn.Linear(width, hidden, bias=bias)
         self.activation = ACTIVATIONS[config.kind]
         self.output = nn.Linear(hidden, width, bias=bias)
@@ -67,7 +67,7 @@ class FeedForward(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """Let each position think on its own: down(silu(gate(x)) * up(x)).
+    """Let each position think on its own: output(silu(gate(x)) * up(x)).
 
     Source: Shazeer 2020, eq. 6. The hidden width is rounded to a multiple of 8.
     """

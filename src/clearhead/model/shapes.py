@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from clearhead.model.config import FeedForwardConfig, GptConfig, LayerNormConfig, LearnedConfig, RotaryConfig, SwiGLUConfig
+from clearhead.model.config import (
+    FeedForwardConfig,
+    GptConfig,
+    LayerNormConfig,
+    LearnedConfig,
+    RotaryConfig,
+    SwiGLUConfig,
+)
 
 
 def tiny() -> GptConfig:

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from clearhead.core.errors import UserError
 from clearhead.model.attention import KERNELS, Attention
 from clearhead.model.cache import Cache, new_slot
 from clearhead.model.config import GptConfig
@@ -74,16 +75,21 @@ class GPT(nn.Module):
             mask: which positions may be read; the causal mask unless another is given.
             cache: what earlier calls have read; the tokens continue it, and it is advanced.
             tap: sees, and may replace, every named tensor on the way; the blocks then use the explicit kernel.
+
+        Raises:
+            UserError: there are more positions, with those in the cache, than the model's context has.
         """
-        mask = mask or Causal()
-        start = cache.offset if cache else 0
+        mask = Causal() if mask is None else mask
+        start = 0 if cache is None else cache.offset
+        self._require_room(start + tokens.size(1))
         x = self.embedding(tokens)
         if tap is not None:
             x = tap("embed.tok", x)
         x = self.dropout(self.embedding_norm(self.positions.embed(x, start)))
-        for index, (block, slot) in enumerate(zip(self.blocks, cache or self._no_slots(), strict=True)):
+        recompute = self.recompute_blocks and self.training and tap is None and cache is None
+        slots = [None] * len(self.blocks) if cache is None else cache
+        for index, (block, slot) in enumerate(zip(self.blocks, slots, strict=True)):
             run = partial(block, mask=mask, positions=self.positions, slot=slot, tap=scoped(tap, f"blocks.{index}"))
-            recompute = self.recompute_blocks and self.training and tap is None
             x = checkpoint(run, x, use_reentrant=False) if recompute else run(x)
         if cache is not None:
             cache.advance(tokens.size(1))
@@ -107,8 +113,12 @@ class GPT(nn.Module):
         """Return each parameter's role, by which optimizers choose how to treat it."""
         return {name: role_of(name, parameter) for name, parameter in self.named_parameters()}
 
-    def _no_slots(self) -> list[None]:
-        return [None] * len(self.blocks)
+    def _require_room(self, num_positions: int) -> None:
+        if num_positions > self.context_length:
+            raise UserError(
+                f"The model reads at most {self.context_length} positions, not {num_positions}; "
+                "give it the last ones only, or train one with a larger context_length."
+            )
 
 
 def role_of(name: str, parameter: Tensor) -> str:

@@ -1,0 +1,116 @@
+"""Attention as a dataflow: projections, positions, kernel, gathering; and from another sequence."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from clearhead.model.attention import KERNELS, Attention, Kernel, explicit, fused
+from clearhead.model.cache import new_slot
+from clearhead.model.masks import Causal, Full
+from clearhead.model.positions import Positions, Rotary
+
+B, T, S, H, D = 2, 7, 11, 6, 4
+C = H * D
+
+
+def random(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def attention(*, num_kv_heads: int = H, kernel: Kernel = explicit, qk_norm: bool = False) -> Attention:
+    torch.manual_seed(3)
+    return Attention(C, H, num_kv_heads, kernel, bias=True, qk_norm=qk_norm)
+
+
+def linear(layer: nn.Linear, x: Tensor, heads: range) -> Tensor:
+    """Return what some heads of a joint linear map make of x."""
+    rows = slice(heads.start * D, heads.stop * D)
+    return x @ layer.weight[rows].T + layer.bias[rows]
+
+
+def by_hand(module: Attention, x: Tensor, source: Tensor, num_kv_heads: int, causal: bool) -> Tensor:
+    """Run each head on its own, gather them side by side and project."""
+    heads = []
+    for head in range(H):
+        shared = head * num_kv_heads // H
+        q = linear(module.query, x, range(head, head + 1))
+        k = linear(module.key, source, range(shared, shared + 1))
+        v = linear(module.value, source, range(shared, shared + 1))
+        if module.qk_norm:
+            q, k = (part / (part.square().mean(-1, keepdim=True) + 1e-7).sqrt() for part in (q, k))
+        scores = q @ k.mT / D**0.5
+        if causal:
+            scores = scores + torch.full(scores.shape[1:], float("-inf")).triu(1)
+        heads.append(scores.softmax(-1) @ v)
+    return torch.cat(heads, dim=-1) @ module.output.weight.T + module.output.bias
+
+
+@pytest.mark.parametrize("kernel", [explicit, fused])
+@pytest.mark.parametrize("qk_norm", [False, True])
+@pytest.mark.parametrize("num_kv_heads", [6, 2, 1])
+def test_attention_is_its_heads_one_by_one(num_kv_heads: int, qk_norm: bool, kernel: Kernel) -> None:
+    module = attention(num_kv_heads=num_kv_heads, qk_norm=qk_norm, kernel=kernel)
+    x = random(B, T, C)
+    found = module(x, mask=Causal(), positions=Positions())
+    torch.testing.assert_close(found, by_hand(module, x, x, num_kv_heads, causal=True), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", [explicit, fused])
+def test_keys_and_values_may_come_from_another_sequence(kernel: Kernel) -> None:
+    module = attention(num_kv_heads=2, kernel=kernel)
+    x, source = random(B, T, C), random(B, S, C, seed=2)
+    found = module(x, source, mask=Full(), positions=Positions())
+    torch.testing.assert_close(found, by_hand(module, x, source, 2, causal=False), rtol=0, atol=1e-5)
+
+
+def test_a_head_without_its_own_keys_is_not_the_same() -> None:
+    module = attention(num_kv_heads=2)
+    x = random(B, T, C)
+    module.key.weight.data[:D] = module.key.weight.data[D : 2 * D].clone()
+    changed = by_hand(module, x, x, 1, causal=True)
+    assert float((module(x, mask=Causal(), positions=Positions()) - changed).abs().max()) > 1e-3
+
+
+def test_positions_reach_queries_and_keys_but_not_values() -> None:
+    seen: dict[str, Tensor] = {}
+    module, x = attention(), random(B, T, C)
+    rotary = Rotary(S, D, 100.0)
+    module(x, mask=Causal(), positions=rotary, tap=lambda name, tensor: seen.setdefault(name, tensor))
+
+    def heads(layer: nn.Linear) -> Tensor:
+        return layer(x).view(B, T, H, D).transpose(1, 2)
+
+    assert torch.equal(seen["q"], rotary.rotate(heads(module.query), 0))
+    assert torch.equal(seen["k"], rotary.rotate(heads(module.key), 0))
+    assert torch.equal(seen["v"], heads(module.value))
+
+
+def test_a_slot_says_where_the_new_positions_begin() -> None:
+    seen: dict[str, Tensor] = {}
+    module, x, rotary = attention(), random(B, T, C), Rotary(S, D, 100.0)
+    slot = new_slot(B, H, S, D, x)
+    whole = module(x, mask=Causal(), positions=rotary)
+    first = module(x[:, :5], mask=Causal(), positions=rotary, slot=slot)
+    settings = {"positions": rotary, "slot": slot, "tap": lambda name, tensor: seen.setdefault(name, tensor)}
+    second = module(x[:, 5:], mask=Causal(), **settings)
+    torch.testing.assert_close(torch.cat((first, second), dim=1), whole, rtol=0, atol=1e-5)
+    assert seen["k"].size(2) == 2
+    assert seen["pattern"].shape == (B, H, 2, 7)
+
+
+def test_the_kernels_have_names() -> None:
+    assert KERNELS == {"explicit": explicit, "fused": fused}
+
+
+def test_a_bias_of_positions_is_added_to_the_scores() -> None:
+    class Steep(Positions):
+        def bias(self, num_queries: int, num_keys: int) -> Tensor:
+            """Let each query see only its own position, as far as numbers go."""
+            return 1e4 * torch.eye(num_keys)[None, -num_queries:]
+
+    for kernel in (explicit, fused):
+        module, x = attention(kernel=kernel), random(B, T, C)
+        wanted = module.output(module.value(x))
+        torch.testing.assert_close(module(x, mask=Causal(), positions=Steep()), wanted, rtol=0, atol=1e-5)
