@@ -148,10 +148,17 @@ def test_patience_cools_down_and_ends() -> None:
     assert training.state.best.step == 6
 
 
-def test_small_gains_do_not_feed_patience() -> None:
+def test_gains_within_the_error_do_not_feed_patience() -> None:
     training = Training(Plan(steps=20, evaluate_every=1), patience=3)
     training.run(fixed_scores([1.0 - 0.001 * step for step in range(30)]))
     assert training.state.plan.cooldown_start is not None
+
+
+def test_small_gains_add_up() -> None:
+    """Each gains less than the error of 0.01, but every second one lies clearly below the last clear one."""
+    training = Training(Plan(steps=20, evaluate_every=1), patience=3)
+    training.run(fixed_scores([1.0 - 0.007 * step for step in range(30)]))
+    assert training.state.plan.cooldown_start is None
 
 
 def test_asked_to_stop_it_saves_and_goes() -> None:

@@ -60,7 +60,7 @@ def print_json(value: Any) -> None:
 def program() -> str:
     """Return what to type to run this program again from here."""
     own = Path(sys.argv[0]).absolute()
-    if own.stem == "__main__":
+    if own.parts[-2:] == ("clearhead", "__main__.py"):
         return f"{Path(sys.executable).stem} -m clearhead"
     found = shutil.which("clearhead")
     if own.stem != "clearhead" or (found and Path(found).resolve() == own.resolve()):

@@ -54,7 +54,8 @@ class State:
 
     Args:
         train_seconds: spent in steps alone.
-        without_gain: evaluations in a row that gained less than one standard error.
+        reference: the loss at the last evaluation that gained more than one standard error on the reference before.
+        without_gain: evaluations since then.
         replanned: the length of a timed run was set anew already.
         average: the running average of the weights, where one is kept.
     """
@@ -65,18 +66,24 @@ class State:
     seconds: float = 0.0
     train_seconds: float = 0.0
     best: Best | None = None
+    reference: float = math.inf
     without_gain: int = 0
     replanned: bool = False
     average: dict[str, Tensor] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the average as JSON values."""
-        return asdict(replace(self, average=None))
+        values = asdict(replace(self, average=None))
+        return values | {"reference": self.reference if math.isfinite(self.reference) else None}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], average: dict[str, Tensor] | None) -> State:
         """Bring back a stored state."""
-        inner = {"plan": Plan(**values["plan"]), "best": Best(**values["best"]) if values["best"] else None}
+        inner = {
+            "plan": Plan(**values["plan"]),
+            "best": Best(**values["best"]) if values["best"] else None,
+            "reference": math.inf if values["reference"] is None else values["reference"],
+        }
         return cls(**{**values, **inner, "average": average})
 
 
@@ -270,8 +277,11 @@ class _Loop:
         """Keep account of the best step and of patience; return whether this one is the best."""
         state = self.state
         gained = state.best is None or score.nats_per_token < state.best.nats_per_token
-        clearly = state.best is None or score.nats_per_token < state.best.nats_per_token - score.standard_error
-        state.without_gain = 0 if clearly else state.without_gain + 1
+        # Small gains add up: they are measured from the last clear one, not from the best so far.
+        if score.nats_per_token < state.reference - score.standard_error:
+            state.reference, state.without_gain = score.nats_per_token, 0
+        else:
+            state.without_gain += 1
         if gained:
             weights: Literal["raw", "average"] = "raw" if state.average is None else "average"
             state.best = Best(state.step, score.nats_per_token, weights)

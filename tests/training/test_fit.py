@@ -1,0 +1,214 @@
+"""Whole runs from Python: what is settled, refused, laid down and measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import clearhead
+from clearhead.core.config import merge
+from clearhead.core.errors import DamagedFile, UserError
+from clearhead.core.events import read
+from clearhead.core.run import Run, Selection
+from clearhead.store.load import load
+from clearhead.training import dataset, fit
+from clearhead.training.assess import assess
+from clearhead.training.config import RunConfig
+from clearhead.training.range_test import range_test
+from clearhead.training.recipes import RECIPES, recipe
+from clearhead.training.session import Session
+
+SMALL: dict[str, Any] = {
+    "train.threads": 1,
+    "train.evaluate_every": 3,
+    "train.sample_tokens": 5,
+    "model.num_layers": 2,
+    "model.num_heads": 2,
+    "model.width": 12,
+    "model.context_length": 13,
+    "train.sequences_per_step": 6,
+}
+
+
+def small(**changes: Any) -> RunConfig:
+    return merge(recipe("tiny"), {**SMALL, "train.steps": 6, **changes})
+
+
+def create(place: Path, config: RunConfig | None = None, **keywords: Any) -> Session:
+    return fit.create([place / "text.txt"], config or small(), **keywords)
+
+
+def test_a_run_holds_what_it_needs(place: Path) -> None:
+    session = create(place)
+    names = [event.name for event in fit.train(session)]
+    assert names[:3] == ["started", "measured", "planned"]
+    assert names[-1] == "stopped"
+    assert {"stepped", "evaluated", "sampled", "saved"} <= set(names)
+    run = Run(place / "runs" / "text-1")
+    run.verify()
+    assert run.describe()["parameters"]["total"] == sum(p.numel() for p in session.model.parameters())
+    found = {line["name"]: line["values"] for line in read(run.path) if line["event"] == "measured"}
+    assert {"preflight", "baselines", "overlap", "loss_by_position"} <= set(found)
+    assert found["baselines"]["5-gram"]["nats_per_token"] < found["baselines"]["unigram"]["nats_per_token"]
+
+
+def test_the_facade_trains_writes_and_scores(place: Path) -> None:
+    settings = {name.replace(".", "__"): value for name, value in SMALL.items()}
+    run = clearhead.train(place / "text.txt", preset="tiny", train__steps=6, **settings)
+    writer = clearhead.load(run.path)
+    assert len(writer.generate("line", num_tokens=9)[0]) == 9
+    scored = writer.score("line 3")
+    assert len(scored.tokens) == len(scored.nats) == 5
+    assert scored.nats.min() > 0
+
+
+def test_a_short_text_gets_a_shorter_context_and_a_notice(place: Path) -> None:
+    (place / "short.txt").write_text("abc def ghi jkl " * 20)
+    notices: list[str] = []
+    config = small(**{"model.context_length": 500})
+    session = fit.create([place / "short.txt"], config, notify=notices.append)
+    assert session.config.model.context_length == 144
+    assert any("144 tokens, not 500" in notice for notice in notices)
+    with pytest.raises(UserError, match="at most 287 fit"):
+        fit.create([place / "short.txt"], config, fixed_context=True)
+
+
+def test_budgets_become_steps(place: Path) -> None:
+    per_step = 6 * 13
+    budgets = {"train.steps": 7, "train.tokens": 7 * per_step, "train.epochs": 0.5}
+    for budget, value in budgets.items():
+        config = small(**{"train.steps": None, budget: value})
+        steps = create(place, config).state.plan.steps
+        expected = 7 if budget != "train.epochs" else -(-(5526 // 13 - 1) // 12)
+        assert abs(steps - expected) <= (budget == "train.epochs")
+    minutes = create(place, small(**{"train.steps": None, "train.minutes": 0.05})).state.plan
+    assert minutes.steps > 5
+    assert minutes.steps >= 5 * minutes.evaluate_every
+
+
+def test_a_timed_run_ends_about_in_time(place: Path) -> None:
+    session = create(place, small(**{"train.steps": None, "train.minutes": 0.05, "train.patience": 0}))
+    last = list(fit.train(session))[-1]
+    assert last.name == "stopped"
+    assert session.state.replanned
+    assert session.state.step == session.state.plan.steps
+
+
+def test_an_occupied_run_is_refused_and_left_alone(place: Path) -> None:
+    session = create(place)
+    before = sorted(session.run.path.rglob("*"))
+    with pytest.raises(UserError, match="exists already"):
+        create(place, path=session.run.path)
+    assert sorted(session.run.path.rglob("*")) == before
+
+
+def test_a_changed_text_is_refused_on_resume(place: Path) -> None:
+    session = create(place)
+    list(fit.train(session, stop_after=3))
+    (place / "text.txt").write_text("something else entirely, and long enough to be read as a text of its own\n" * 9)
+    with pytest.raises(UserError, match="has changed"):
+        fit.resume(Selection(session.run, "last"))
+
+
+def test_lost_tokens_are_made_again(place: Path) -> None:
+    import shutil
+
+    session = create(place)
+    list(fit.train(session, stop_after=3))
+    shutil.rmtree(place / "cache")
+    resumed = fit.resume(Selection(session.run, "last"))
+    assert resumed.state.step == 3
+    assert np.array_equal(resumed.data.training.read(0, 99), session.data.training.read(0, 99))
+
+
+def test_a_damaged_step_is_passed_over_with_a_word(place: Path) -> None:
+    session = create(place, small(**{"train.keep": "all"}))
+    list(fit.train(session))
+    newest = session.run.step_folder(6) / "model.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-3])
+    loaded = load(f"{session.run.path}@last")
+    assert loaded.step == 3
+    assert "model.safetensors" in loaded.notices[0]
+    with pytest.raises(DamagedFile, match=r"model\.safetensors"):
+        load(f"{session.run.path}@6")
+
+
+def test_a_tampered_run_is_refused(place: Path) -> None:
+    session = create(place)
+    list(fit.train(session))
+    file = session.run.path / "validation.bin"
+    file.write_bytes(file.read_bytes()[4:])
+    with pytest.raises(DamagedFile, match=r"validation\.bin"):
+        load(str(session.run.path))
+
+
+def test_assessing_gives_the_last_evaluation(place: Path) -> None:
+    session = create(place)
+    events = list(fit.train(session))
+    final = [event for event in events if event.name == "evaluated" and not event.sampled][-1]  # type: ignore[attr-defined]
+    result = assess(load(f"{session.run.path}@last"))
+    assert result["nats_per_token"] == pytest.approx(final.nats_per_token, rel=1e-6)  # type: ignore[attr-defined]
+    assert result["baselines"].keys() == {"unigram", "bigram", "5-gram"}
+    assert 0.0 <= result["copied"] <= 1.0
+    other = assess(load(str(session.run.path)), place / "text.txt", stride=3)
+    assert other["tokens_scored"] == len((place / "text.txt").read_text()) - 1
+    assert other["nats_per_token_sliding"] != other["nats_per_token"]
+
+
+def test_the_tales_have_their_floor(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from clearhead.text.tales import tales
+
+    monkeypatch.setattr(dataset, "TALES_BYTES", 60_000)
+    session = fit.create([], merge(recipe("tales"), {**SMALL, "train.steps": 1}))
+    floor = dataset.measure_floor(session.data, 13)
+    assert floor is not None
+    bits = {tale.text: tale.bits for tale in tales(60_000, dataset.TALES_SEED)}
+    tokenizer, end = session.data.tokenizer, session.data.tokenizer.end
+    assert end is not None
+    written = tokenizer.decode(session.data.validation)
+    kept = [text for text in bits if text in written]
+    assert sum(len(text) for text in kept) == len(written)
+    assert floor["bits_per_byte"] == pytest.approx(sum(bits[text] for text in kept) / len(written.encode()))
+    starts = [
+        int(np.flatnonzero(session.data.validation[:t] == end)[-1]) for t in range(1, len(session.data.validation))
+    ]
+    beyond = np.mean([start < t // 13 * 13 for t, start in enumerate(starts)])
+    assert floor["beyond_window"] == pytest.approx(beyond)
+
+
+def test_every_preset_can_be_built() -> None:
+    import torch
+
+    from clearhead.model.build import build_model
+
+    for name in RECIPES:
+        config = recipe(name)
+        with torch.device("meta"):
+            build_model(config.model, 65)
+    lecture = recipe("lecture")
+    model, train = lecture.model, lecture.train
+    assert (model.num_layers, model.num_heads, model.width, model.context_length) == (3, 4, 32, 8)  # type: ignore[union-attr]
+    assert (train.sequences_per_step, lecture.optimizer.learning_rate) == (4, 1e-3)
+    with pytest.raises(UserError, match='Did you mean "tiny"'):
+        recipe("tini")
+
+
+def test_the_range_test_finds_rates_that_learn(place: Path) -> None:
+    session = create(place)
+    before = [parameter.detach().clone() for parameter in session.model.parameters()]
+    found = range_test(session, num_steps=40)
+    assert 1e-2 <= found.suggested <= 1e2
+    assert found.losses.min() < found.losses[0]
+    assert all((a == b).all() for a, b in zip(before, session.model.parameters(), strict=True))
+
+
+def test_what_is_left_open_is_settled(place: Path) -> None:
+    open_ended = replace(small(), train=replace(small().train, steps=None))
+    session = create(place, replace(open_ended, train=replace(open_ended.train, minutes=0.02)))
+    assert session.config.train.patience == 5
+    assert session.config.train.keep == "spaced"
+    assert create(place, small()).config.train.patience == 0
