@@ -58,8 +58,7 @@ class Terminal:
         try:
             code = main([str(argument) for argument in arguments])
         except SystemExit as ended:  # argparse's way after --help
-            assert isinstance(ended.code, int)
-            code = ended.code
+            code = int(ended.code or 0)
         printed = self.capture.readouterr()
         return Answer(code, printed.out, printed.err)
 
@@ -70,9 +69,9 @@ class Terminal:
         assert "Traceback" not in answer.err
         return answer
 
-    def train(self, *arguments: str | Path) -> Answer:
+    def train(self, *arguments: str | Path, evaluate_every: int = 2) -> Answer:
         """Train a small model for a moment."""
-        return self.do("train", *SMALL, "--train.evaluate_every", "2", *arguments)
+        return self.do("train", *SMALL, "--train.evaluate_every", str(evaluate_every), *arguments)
 
     def write(self, name: str, content: str | bytes) -> Path:
         """Put a file there."""

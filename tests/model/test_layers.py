@@ -178,6 +178,20 @@ def test_a_block_adds_what_its_branches_say() -> None:
     assert asked == list(factors)
 
 
+@pytest.mark.parametrize("branch", ["attention", "feed_forward"])
+def test_dropout_takes_its_share_of_each_branch(branch: str) -> None:
+    nothing = nn.Identity()
+    block = Block(nothing, Attention(C, 2, 2, explicit, bias=False, qk_norm=False), nothing, None, nothing, dropout=0.5)
+    block.attention, block.feed_forward = Recorder("attend", 0.0, []), Recorder("think", 0.0, [])
+    getattr(block, branch).factor = 1.0
+    x = random(B, 101, C)
+    torch.manual_seed(3)
+    added = block(x, mask=Causal(), positions=Positions()) - x
+    kept = added != 0
+    assert 0.4 < float(kept.float().mean()) < 0.6
+    close(added[kept], 2.0 * x[kept])
+
+
 def test_dropout_acts_in_training_only() -> None:
     norm = build_norm(RMSNormConfig(), C)
     attention = Attention(C, 2, 2, explicit, bias=False, qk_norm=False)

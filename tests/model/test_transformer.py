@@ -269,6 +269,13 @@ def test_dropout_is_off_in_evaluation() -> None:
     assert torch.equal(model(tokens()), GPT.forward(model, tokens()))
 
 
+def test_dropout_takes_its_share_of_the_embedding() -> None:
+    model = build_model(replace(SMALL, dropout=0.3, initialization="zero_residual"), VOCABULARY_SIZE)
+    torch.manual_seed(3)
+    dropped = (model.features(tokens()) == 0).float().mean()
+    assert 0.2 < float(dropped) < 0.4
+
+
 def test_a_tap_sees_the_whole_way() -> None:
     model = GPT(replace(SMALL, convolution=3), VOCABULARY_SIZE).eval()
     seen: dict[str, Tensor] = {}

@@ -37,7 +37,8 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Return the arguments; an unknown flag is named together with the nearest that exists."""
-        known, unknown = self.parse_known_args(arguments)
+        # Intermixed, for else an optional text is not seen after a flag: sample last --seed 2 "Once".
+        known, unknown = self.parse_known_intermixed_args(arguments)
         if unknown:
             raise self._unknown(unknown[0].partition("=")[0])
         return known
