@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 import torch
 
+from clearhead.cli import summary
 from clearhead.cli.main import main
+from clearhead.training import assess, dataset
 
 SMALL = [
     *("--preset", "tiny", "--threads", "1"),
@@ -115,6 +117,10 @@ def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     monkeypatch.setenv("CLEARHEAD_RUNS", "runs")
     monkeypatch.setenv("CLEARHEAD_CACHE", str(tmp_path.parent / f"{tmp_path.name}-cache"))
     monkeypatch.delenv("COLUMNS", raising=False)
+    # Less to read and to write than a user gets, for the sake of time.
+    monkeypatch.setattr(dataset, "TALES_BYTES", 60_000)
+    monkeypatch.setattr(assess, "COPY_SAMPLE_TOKENS", 60)
+    monkeypatch.setattr(summary, "END_SAMPLE_TOKENS", 40)
     return Terminal(tmp_path, capsys)
 
 

@@ -93,7 +93,7 @@ def test_training_says_what_it_does_and_what_to_do_next(terminal: Terminal, stor
     commands = [shlex.split(line) for line in said.partition("Next:\n")[2].splitlines()]
     assert [words[:2] for words in commands] == [["clearhead", "sample"], ["clearhead", "eval"], commands[2][:2]]
     for words in commands:
-        terminal.do(*words[1:])
+        terminal.do(*words[1:], *(["--num-tokens", "9"] if words[1] == "sample" else []))
 
 
 def test_each_run_gets_a_name_of_its_own(terminal: Terminal, story: Path) -> None:
@@ -127,11 +127,11 @@ def test_a_run_that_was_stopped_goes_on(terminal: Terminal, story: Path) -> None
 def test_the_best_step_is_named_where_it_is_not_the_last(terminal: Terminal) -> None:
     terminal.write("poem.txt", "".join(f"{i * i * i % 1009} {i}\n" for i in range(60)))
     said = terminal.train("poem.txt", "--steps", "80", "--run", "r", evaluate_every=8).out
-    best = json.loads((terminal.folder / "runs/../r/checkpoints/step-80/state.json").read_text())["best"]
+    best = json.loads((terminal.folder / "r/checkpoints/step-80/state.json").read_text())["best"]
     assert best["step"] < 80
     assert f"The best step was {best['step']}, with {best['nats_per_token']:.4f} nats per token" in said
     assert terminal.do("sample", "r", "--json").json["step"] == best["step"]
-    assert "clearhead runs show r" in said or best["step"] > 64
+    assert ("runs show r" in said) == (best["step"] <= 64)
 
 
 def test_a_dry_run_leaves_nothing(terminal: Terminal, story: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_short_poem_trains_by_default(terminal: Terminal) -> None:
 def test_without_a_text_there_are_tales(terminal: Terminal) -> None:
     facts = terminal.do("train", "--dry-run", "--json", "--steps", "1", "--model.width", "16", "--threads", "1").json
     assert facts["tokenizer"] == {"kind": "bpe", "vocabulary_size": 1024}
-    assert facts["text"]["documents"] > 1000
+    assert facts["text"]["documents"] > 50
 
 
 # Settings.
@@ -457,14 +457,17 @@ def on_a_terminal(*arguments: str, **environment: str) -> str:
     return shown.decode()
 
 
-@pytest.mark.parametrize(("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
-def test_a_terminal_shows_a_panel_with_the_time_left(
-    environment: dict[str, str], coloured: bool, terminal: Terminal, own_run: Path
-) -> None:
-    shown = on_a_terminal("train", "--resume", "last", "--steps", "26", **environment)
+def test_a_terminal_shows_a_panel_with_the_time_left(terminal: Terminal, own_run: Path) -> None:
+    shown = on_a_terminal("train", "--resume", "last", "--steps", "26")
     assert "step 26 of 26" in shown
-    assert ("\x1b[34m" in shown) == coloured
     assert re.search(r"\d:\d\d left", shown)
+
+
+@pytest.mark.parametrize(("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_colours_can_be_switched_off(environment: dict[str, str], coloured: bool) -> None:
+    shown = on_a_terminal("tokens", "show", "to be", **environment)
+    assert ("\x1b[" in shown) == coloured
+    assert ("t|o|␣|b|e" in shown) == (not coloured)
 
 
 def test_a_pipe_gets_lines_that_nobody_broke(terminal: Terminal, story: Path) -> None:
