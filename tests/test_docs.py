@@ -253,8 +253,9 @@ def shown_tokens() -> list[tuple[str, str, str]]:
 
 @pytest.mark.parametrize(("document", "command", "wanted"), shown_tokens())
 def test_console_blocks_print_what_they_say(
-    document: str, command: str, wanted: str, capsys: pytest.CaptureFixture[str]
+    document: str, command: str, wanted: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
     assert main(shlex.split(command)[1:]) == 0
     assert capsys.readouterr().out == wanted
 

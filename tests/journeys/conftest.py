@@ -71,6 +71,17 @@ class Terminal:
         assert "Traceback" not in answer.err
         return answer
 
+    def refused(self, *arguments: str | Path) -> str:
+        """Run a command that must be refused in one sentence, with nothing changed; return the sentence."""
+        before = self.contents()
+        answer = self.type(*arguments)
+        sentences = [line for line in answer.err.splitlines() if line.startswith("clearhead: ")]
+        assert (answer.code, len(sentences)) == (2, 1), answer
+        assert answer.err.endswith(f"{sentences[0]}\n")
+        assert "Traceback" not in answer.err
+        assert self.contents() == before
+        return sentences[0].removeprefix("clearhead: ")
+
     def train(self, *arguments: str | Path, evaluate_every: int = 2) -> Answer:
         """Train a small model for a moment."""
         return self.do("train", *SMALL, "--train.evaluate_every", str(evaluate_every), *arguments)

@@ -493,7 +493,10 @@ def test_a_reader_that_goes_away_ends_the_program_quietly() -> None:
 def test_output_that_finds_no_room_is_named() -> None:
     with open("/dev/full", "w") as full:
         ended = subprocess.run(command("data", "tales"), stdout=full, stderr=subprocess.PIPE, check=False)
-    assert (ended.returncode, ended.stderr) == (2, b"clearhead: No space left on device.\n")
+    assert (ended.returncode, ended.stderr) == (
+        2,
+        b"clearhead: The system refuses to go on: No space left on device.\n",
+    )
 
 
 @pytest.mark.timeout(60)

@@ -49,8 +49,10 @@ class Parser(argparse.ArgumentParser):
             return UserError(f"{self.prog} has no use for {name!r}; a text with spaces needs quotes around it.")
         if name in flags:
             return UserError(f"{name} stands after --, where nothing is a flag; put it before.")
-        keys = setting_keys(name.lstrip("-")) if self.takes_settings else []
-        hint = f' Did you mean "--{keys[0]}"?' if keys else nearest(name, flags)
+        longer = [flag for flag in flags if flag.startswith(name)]
+        settings = [f"--{key}" for key in setting_keys(name.lstrip("-"))] if self.takes_settings else []
+        meant = next(iter([*settings, *longer]), "")
+        hint = f' Did you mean "{meant}"?' if meant else nearest(name, flags)
         return UserError(f"{self.prog} does not know {name}.{hint}")
 
 

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 141
     except OSError as error:
         abandon_output()
-        return fail(f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}.")
+        return fail(f"The system refuses {error.filename or 'to go on'}: {error.strerror or error}.")
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
