@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from rich.console import Console
 
 import clearhead
 from clearhead.cli import sample
 from clearhead.cli.main import VERBS, main
-from clearhead.cli.terminal import harmless, program
+from clearhead.cli.terminal import harmless, print_written, program
 from clearhead.core.run import Run
 from clearhead.text.tales import tales
 
@@ -310,6 +311,13 @@ def test_a_step_can_be_named(terminal: Terminal, trained: str) -> None:
 def test_a_terminal_never_obeys_what_a_model_wrote() -> None:
     assert harmless("a\x1b[31mb\x07\x9b\tc\n") == "a␛[31mb␇⟨9B⟩\tc\n"
     assert harmless("cà phê\r\n") == "cà phê\r\n"
+
+
+def test_a_file_gets_what_a_model_wrote_unchanged() -> None:
+    written = "a\x1b[31mb\r\n\tc  " + 20_000 * "x "
+    stream = io.StringIO()
+    print_written(Console(file=stream, width=30), written)
+    assert stream.getvalue() == written + "\n"
 
 
 def test_bytes_that_are_no_text_make_no_trouble(terminal: Terminal, trained: str) -> None:

@@ -7,9 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from clearhead.cli.arguments import Parser, positive
-from clearhead.cli.terminal import console, print_json
-
-LONGEST_BAR = 40
+from clearhead.cli.terminal import bar, console, print_json
 
 
 def run(parser: Parser, arguments: Sequence[str]) -> int:
@@ -66,7 +64,7 @@ def show_positions(nats: Sequence[float]) -> None:
     out = console()
     out.print("Loss by position in the window:")
     edges = sorted({round(len(nats) * part / 8) for part in range(9)})
-    highest = max(nats)
-    for first, end in pairwise(edges):
-        mean = sum(nats[first:end]) / (end - first)
-        out.print(f"  {first + 1:>5} to {end:<5} {mean:7.4f}  {'█' * round(LONGEST_BAR * mean / highest)}")
+    means = [(first + 1, end, sum(nats[first:end]) / (end - first)) for first, end in pairwise(edges)]
+    highest = max(mean for _, _, mean in means)
+    for first, end, mean in means:
+        out.print(f"  {first:>5} to {end:<5} {mean:7.4f}  {bar(out, mean / highest)}")

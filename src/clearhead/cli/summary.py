@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from clearhead.cli.terminal import print_written, rule
+from clearhead.cli.terminal import bar, print_written, rule
 from clearhead.core.run import Selection, runs_folder
 from clearhead.show.readable import byte_size, count, short_count
 from clearhead.training.fit import COMPLETE_ALREADY
@@ -25,7 +25,6 @@ LISTED_SOURCES = 50
 END_SAMPLES = 3
 END_SAMPLE_TOKENS = 400
 RANGE_TEST_LINES = 24
-LONGEST_BAR = 50
 
 STILL_GAINING_SHARE = 0.8
 """A run whose best step lies in the last fifth may gain from more steps, and they are suggested."""
@@ -209,8 +208,7 @@ def print_range_test(out: Console, session: Session, found: RangeTest) -> None:
     lowest, highest = float(found.losses.min()), float(found.losses.max())
     pairs = list(zip(found.factors, found.losses, strict=True))
     for factor, loss in pairs[:: max(1, len(pairs) // RANGE_TEST_LINES)]:
-        width = round(LONGEST_BAR * (loss - lowest) / max(1e-9, highest - lowest))
-        out.print(f"  x{factor:<9.3g} {loss:6.3f}  {'█' * width}")
+        out.print(f"  x{factor:<9.3g} {loss:6.3f}  {bar(out, (loss - lowest) / max(1e-9, highest - lowest))}")
     peak = session.config.optimizer.learning_rate
     out.print(
         f"Suggested: {found.suggested:.2g} times the rates; "

@@ -20,6 +20,8 @@ ENDLESS = 10_000
 """The width of what is no terminal: lines there are broken by whoever shows them."""
 
 LONGEST_RULE = 80
+LONGEST_BAR = 40
+BESIDE_BAR = 30
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
@@ -42,14 +44,22 @@ def rule(out: Console, title: str = "") -> None:
     out.print(Rule(title, style="dim"), width=min(LONGEST_RULE, out.width))
 
 
+def bar(out: Console, share: float) -> str:
+    """Return a bar for a share of one, which leaves room for a few numbers before it."""
+    return "█" * round(min(LONGEST_BAR, max(1, out.width - BESIDE_BAR)) * share)
+
+
 def harmless(text: str) -> str:
     """Return a text that a model wrote with its control characters made visible, so that no terminal obeys them."""
     return _CONTROL.sub(lambda found: visible(found[0]), text)
 
 
 def print_written(out: Console, text: str) -> None:
-    """Print what a model wrote, line by line as it did."""
-    out.print(Text(harmless(text) if out.is_terminal else text), soft_wrap=True)
+    """Print what a model wrote: on a terminal with lines broken between words, elsewhere as it is."""
+    if out.is_terminal:
+        out.print(Text(harmless(text)))
+    else:
+        print(text, file=out.file)
 
 
 def print_json(value: Any) -> None:

@@ -67,9 +67,11 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     sync(path.parent)
 
 
-def cannot_write(path: Path, error: OSError) -> UserError:
+def cannot_write(path: Path, error: Exception) -> UserError:
     """Return the sentence for a file that the system would not take."""
-    return UserError(f"Cannot write {path}: {error.strerror or error}. What was stored before is untouched.")
+    return UserError(
+        f"Cannot write {path}: {getattr(error, 'strerror', None) or error}. What was stored before is untouched."
+    )
 
 
 @contextlib.contextmanager

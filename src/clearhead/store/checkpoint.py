@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from clearhead.core.errors import DamagedFile, UserError
-from clearhead.core.files import drop_file, manifest, new_folder, to_json, verify_folder, write_atomically
+from clearhead.core.files import cannot_write, drop_file, manifest, new_folder, to_json, verify_folder, write_atomically
 from clearhead.core.run import FORMAT, Run, read_versioned
 
 MODEL_FILE = "model.safetensors"
@@ -174,9 +174,16 @@ def log_spaced(steps: int, count: int = 30) -> frozenset[int]:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write named tensors in the safetensors format; no two of them may share memory."""
+    """Write named tensors in the safetensors format; no two of them may share memory.
+
+    Raises:
+        UserError: the disk takes no more.
+    """
     whole = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-    save_file(whole, path)
+    try:
+        save_file(whole, path)
+    except (SafetensorError, OSError) as error:
+        raise cannot_write(path, error) from error
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
