@@ -142,6 +142,8 @@ def test_patience_cools_down_and_ends() -> None:
     assert len(planned) == 1
     # The best is at step 6; three evaluations later, at 12, patience is over, and a fifth of that is the cool-down.
     assert (planned[0].cooldown_start, planned[0].steps) == (12, 14)  # type: ignore[attr-defined]
+    rates = {event.step: event.learning_rate for event in events if event.name == "stepped"}  # type: ignore[attr-defined]
+    assert rates[13] == pytest.approx(rates[12], rel=0.01)
     assert events[-1].reason == "patience"  # type: ignore[attr-defined]
     assert training.state.step == 14
     assert training.state.best is not None

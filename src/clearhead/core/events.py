@@ -57,6 +57,7 @@ class Planned(Event):
     evaluate_every: int
     micro_batches: int
     cooldown_start: int | None
+    cooldown_factor: float
     reason: str
 
 

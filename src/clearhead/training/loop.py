@@ -289,7 +289,8 @@ class _Loop:
         if patience and state.without_gain >= patience and state.plan.cooldown_start is None:
             end = state.step + max(1, round(COOLDOWN_SHARE * state.step))
             if end < state.plan.steps:
-                plan = replace(state.plan, steps=end, cooldown_start=state.step)
+                now = factor(self.config.schedule, state.plan, state.step)
+                plan = replace(state.plan, steps=end, cooldown_start=state.step, cooldown_factor=now)
                 yield self.planned(plan, f"{patience} evaluations brought no gain above one standard error")
         return gained
 

@@ -17,12 +17,14 @@ class Plan:
         evaluate_every: updates between evaluations.
         micro_batches: parts of each update's batch.
         cooldown_start: the step at which patience ran out; from there the rate falls to zero at `steps`.
+        cooldown_factor: the learning rate's factor at that step.
     """
 
     steps: int
     evaluate_every: int
     micro_batches: int = 1
     cooldown_start: int | None = None
+    cooldown_factor: float = 1.0
 
 
 def factor(config: ScheduleConfig, plan: Plan, step: int) -> float:
@@ -32,7 +34,7 @@ def factor(config: ScheduleConfig, plan: Plan, step: int) -> float:
     """
     start = plan.cooldown_start
     if start is not None and step >= start:
-        return planned_factor(config, plan.steps, start) * (plan.steps - step) / (plan.steps - start)
+        return plan.cooldown_factor * (plan.steps - step) / (plan.steps - start)
     return planned_factor(config, plan.steps, step)
 
 
