@@ -216,7 +216,6 @@ def restore(session: Session, selection: runs.Selection, reasons: list[str], ste
     """Put the newest whole step's weights, memory and state into a session."""
     run, state = session.run, session.state
     notices: list[str] = []
-    runs.remove_leftovers(run)
     if run.steps():
         step, notices = checkpoint.newest(run)
         stored = checkpoint.load(run, step)
@@ -238,6 +237,8 @@ def train(session: Session, *, stop: Stop = never, stop_after: int | None = None
         UserError: another process trains this run.
     """
     with lock(session.run.path):
+        # Only the holder of the lock may: what another process is writing looks like a leftover.
+        runs.remove_leftovers(session.run)
         yield from record(session.run.path, _events(session, stop, stop_after))
 
 

@@ -95,8 +95,8 @@ def probe(session: Session, *, updates: int = 3) -> Speed:
     batches, objective, runtime = session.batches, session.objective, session.runtime
     for _ in steps(model, batches, objective, optimizer, config, state=state, runtime=runtime):
         spent.append(state.train_seconds)
-    # The first update warms up; the fastest of the others is what a step costs.
-    step_seconds = max(1e-5, min(np.diff(sorted(set(spent)))[1:]))
+    # The first update warms up; the fastest of the others is what a step costs. A loss that is not finite leaves none.
+    step_seconds = max(1e-5, min(np.diff(sorted(set(spent)))[1:], default=1.0))
     forward_share = 2 * SAMPLED_TARGETS / session.batches.tokens_per_step / 3
     sampling = 0.001 * session.config.train.sample_tokens
     return Speed(step_seconds, forward_share * step_seconds + sampling)
