@@ -3,6 +3,11 @@
 Compiled paths are tested in processes of their own, without these checks.
 """
 
+import os
+
+# Before torch is loaded, here and in child processes: workers side by side whose threads compete are many times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import jaxtyping
 
 PACKAGES = ["text", "model", "show", "store", "generation", "convert", "training"]
