@@ -50,8 +50,6 @@ LIBRARIES: dict[str, set[str]] = {
     "training": {"jaxtyping", "numpy", "torch"},
     FACADE: {"torch"},
     "cli": {"numpy", "rich"},
-    "cli/evaluate.py": {"torch"},  # both only say how many threads torch may use, after the arguments are read
-    "cli/sample.py": {"torch"},
 }
 """What each package, or one file of it, may import beside Python's own library."""
 

@@ -16,7 +16,7 @@ TENSORS = {"a.weight": torch.arange(15.0).view(3, 5), "b": torch.tensor(2.0)}
 
 def stored(run: Run, step: int, best: int | None = None, *, resumable: bool = True) -> Path:
     named = None if best is None else {"step": best, "nats_per_token": 1.0, "weights": "raw"}
-    optimizer = {"a.weight/momentum": torch.ones(3, 5) * step} if resumable else {}
+    optimizer = {"a.weight/momentum": torch.ones(3, 5) * step} if resumable else None
     return checkpoint.save(run, Checkpoint(step, TENSORS, {"step": step, "best": named}, None, optimizer))
 
 
@@ -29,6 +29,7 @@ def test_everything_comes_back_to_the_bit(run: Run) -> None:
     stored(run, 7)
     back = checkpoint.load(run, 7)
     assert all(torch.equal(back.model[name], TENSORS[name]) for name in TENSORS)
+    assert back.optimizer is not None
     assert torch.equal(back.optimizer["a.weight/momentum"], torch.ones(3, 5) * 7)
     assert back.state == {"step": 7, "best": None}
     assert back.average is None
@@ -74,6 +75,13 @@ def test_a_step_that_is_being_written_does_not_count(run: Run) -> None:
     assert run.steps() == [5]
 
 
+def test_an_optimizer_without_memory_can_be_resumed_from(run: Run) -> None:
+    checkpoint.save(run, Checkpoint(3, TENSORS, {"step": 3, "best": None}, None, {}))
+    stored(run, 4, resumable=False)
+    assert checkpoint.newest(run)[0] == 3
+    assert checkpoint.load(run, 3).optimizer == {}
+
+
 def test_rotation_keeps_the_best_and_the_newest_two(run: Run) -> None:
     for step in (1, 2, 3, 4, 5):
         stored(run, step, best=2)
@@ -86,8 +94,8 @@ def test_rotation_leaves_the_weights_of_spaced_steps(run: Run) -> None:
         stored(run, step, best=5)
     checkpoint.rotate(run, "spaced", frozenset({1, 3}))
     assert run.steps() == [1, 3, 4, 5]
-    assert checkpoint.load(run, 1).optimizer == {}
-    assert checkpoint.load(run, 4).optimizer != {}
+    assert checkpoint.load(run, 1).optimizer is None
+    assert checkpoint.load(run, 4).optimizer
     assert checkpoint.newest(run)[0] == 5
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import clearhead
 from clearhead.core.config import merge
@@ -16,9 +18,11 @@ from clearhead.core.events import read
 from clearhead.core.run import Run, Selection
 from clearhead.store.load import load
 from clearhead.training import dataset, fit
+from clearhead.training import session as session_module
 from clearhead.training.assess import assess
 from clearhead.training.config import RunConfig
-from clearhead.training.range_test import range_test
+from clearhead.training.optim import OptimizerSet
+from clearhead.training.range_test import affordable, range_test
 from clearhead.training.recipes import RECIPES, recipe
 from clearhead.training.session import Session
 
@@ -181,8 +185,6 @@ def test_the_tales_have_their_floor(place: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_every_preset_can_be_built() -> None:
-    import torch
-
     from clearhead.model.build import build_model
 
     for name in RECIPES:
@@ -200,10 +202,56 @@ def test_every_preset_can_be_built() -> None:
 def test_the_range_test_finds_rates_that_learn(place: Path) -> None:
     session = create(place)
     before = [parameter.detach().clone() for parameter in session.model.parameters()]
-    found = range_test(session, num_steps=40)
+    found = range_test(session, max_seconds=1.0)
     assert 1e-2 <= found.suggested <= 1e2
     assert found.losses.min() < found.losses[0]
     assert all((a == b).all() for a, b in zip(before, session.model.parameters(), strict=True))
+
+
+def test_the_range_test_takes_fewer_steps_then_smaller_batches(place: Path) -> None:
+    batches = create(place).batches
+    assert affordable(batches, 7000.0) == (100, batches)
+    assert affordable(batches, 70.0) == (70, batches)
+    num_steps, smaller = affordable(replace(batches, micro_batches=5), 25.0)
+    assert (num_steps, smaller.sequences_per_step, smaller.micro_batches) == (50, 3, 3)
+    assert affordable(batches, 0.1)[1].sequences_per_step == 1
+
+
+def test_device_and_threads_are_refused_before_the_text_is_read(place: Path) -> None:
+    missing = place / "is-not-there.txt"
+    for setting, sentence in {"device": "gpu", "threads": 10_000}.items():
+        with pytest.raises(UserError, match=f"{sentence}"):
+            fit.create([missing], small(**{f"train.{setting}": sentence}))
+    session = create(place)
+    (place / "text.txt").unlink()
+    with pytest.raises(UserError, match="--threads must lie between"):
+        fit.resume(Selection(session.run, "last"), threads=10_000)
+
+
+def test_a_wrong_stride_is_refused_before_anything_is_scored(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = create(place)
+    list(fit.train(session, stop_after=1))
+    loaded = load(str(session.run.path))
+    monkeypatch.setattr(loaded.model, "forward", None)
+    for stride in (0, 14):
+        with pytest.raises(UserError, match="--stride must be from 1 to the context length, 13"):
+            assess(loaded, stride=stride)
+
+
+def test_an_optimizer_without_memory_resumes_exactly(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sgd(config: object, model: nn.Module) -> OptimizerSet:
+        return OptimizerSet(model, [torch.optim.SGD(model.parameters(), lr=0.1)])
+
+    monkeypatch.setattr(session_module, "build_optimizer", sgd)
+    whole = create(place)
+    list(fit.train(whole))
+    parts = create(place)
+    list(fit.train(parts, stop_after=4))
+    resumed = fit.resume(Selection(parts.run, "last"))
+    assert resumed.state.step == 4
+    list(fit.train(resumed))
+    for left, right in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(left, right)
 
 
 def test_what_is_left_open_is_settled(place: Path) -> None:

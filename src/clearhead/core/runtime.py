@@ -82,6 +82,11 @@ def choose_threads(wanted: int | None, *, probe_seconds: float = 0.05) -> int:
     return max(rates, key=lambda threads: rates[threads])
 
 
+def use_threads(wanted: int | None = None) -> None:
+    """Let operations on the CPU use this many threads in this process; without a number, as many as are fastest."""
+    torch.set_num_threads(choose_threads(wanted))
+
+
 def available_cores() -> int:
     """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):

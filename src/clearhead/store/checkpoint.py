@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ class Checkpoint:
 
     Args:
         average: the averaged weights, where the run keeps them.
-        optimizer: the optimizers' memory; empty for a step that was kept only to be looked at.
+        optimizer: the optimizers' memory, empty for those that keep none; None for a step that was kept only to be
+            looked at.
         state: the training loop's state, with the run's best step so far.
     """
 
@@ -37,21 +38,21 @@ class Checkpoint:
     model: Mapping[str, Tensor]
     state: Mapping[str, Any]
     average: Mapping[str, Tensor] | None = None
-    optimizer: Mapping[str, Tensor] = field(default_factory=dict)
+    optimizer: Mapping[str, Tensor] | None = None
 
 
 def save(run: Run, checkpoint: Checkpoint) -> Path:
     """Store a step and return its folder; a step that is stored already, whole and with as much in it, stays."""
     folder = run.step_folder(checkpoint.step)
     if folder.exists():
-        if is_whole(folder) and (holds(folder, OPTIMIZER_FILE) or not checkpoint.optimizer):
+        if is_whole(folder) and (holds(folder, OPTIMIZER_FILE) or checkpoint.optimizer is None):
             return folder
         shutil.rmtree(folder)
     with new_folder(folder) as temporary:
         save_tensors(temporary / MODEL_FILE, checkpoint.model)
         if checkpoint.average is not None:
             save_tensors(temporary / AVERAGE_FILE, checkpoint.average)
-        if checkpoint.optimizer:
+        if checkpoint.optimizer is not None:
             save_tensors(temporary / OPTIMIZER_FILE, checkpoint.optimizer)
         write_atomically(temporary / STATE_FILE, to_json({"format": FORMAT, **checkpoint.state}))
     return folder
@@ -74,7 +75,7 @@ def load(run: Run, step: int) -> Checkpoint:
         model=load_tensors(folder / MODEL_FILE),
         state=read_state(folder),
         average=load_tensors(folder / AVERAGE_FILE) if average else None,
-        optimizer=load_tensors(folder / OPTIMIZER_FILE) if optimizer else {},
+        optimizer=load_tensors(folder / OPTIMIZER_FILE) if optimizer else None,
     )
 
 

@@ -48,8 +48,10 @@ def assess(loaded: Loaded, text: str | Path | None = None, *, stride: int | None
         for the validation part, copied: the share of a long sample that stands in the training text.
     """
     tokenizer, model = loaded.tokenizer, loaded.model
-    target = read_target(loaded, text)
     context = int(model.context_length)  # type: ignore[arg-type]
+    if stride is not None and not 1 <= stride <= context:
+        raise UserError(f"--stride must be from 1 to the context length, {context}, not {stride}.")
+    target = read_target(loaded, text)
     if len(target.ids) < 2:
         raise UserError("The text is too short to be scored: it needs at least two tokens.")
     byte_lengths = tokenizer.byte_lengths if tokenizer.lossless else None
@@ -68,8 +70,6 @@ def assess(loaded: Loaded, text: str | Path | None = None, *, stride: int | None
         "by_position": score.by_position.tolist(),
     }
     if stride is not None:
-        if not 1 <= stride <= context:
-            raise UserError(f"--stride must be from 1 to the context length, {context}, not {stride}.")
         result["nats_per_token_sliding"] = float(text_nats(model, target.ids, stride=stride).mean())
     return result | compare(loaded, target)
 

@@ -56,6 +56,7 @@ def create(
     if path is not None:
         runs.require_free(path)
     path = path or runs.new_path(stem_of(texts))
+    runtime = choose_runtime(config)
     kept_stdin = path.parent / f".{path.name}-stdin.txt" if "-" in map(str, texts) else None
     if kept_stdin is not None:
         kept_stdin.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +71,6 @@ def create(
         notify(sentence)
     data = dataset.prepare(corpus, chosen, texts, config.text)
     config = fit_context(replace(config, tokenizer=chosen), len(data.training), fixed=fixed_context, notify=notify)
-    runtime = choose_runtime(config)
     model = build_model(config.model, data.tokenizer.vocabulary_size, seed=config.train.seed).to(runtime.device)
     config = settle(config, data, sum(parameter.numel() for parameter in model.parameters()))
     run = lay_down(path, config, runtime, data, model, command, kept_stdin)
@@ -176,8 +176,11 @@ def resume(
     description = run.describe()
     config = build(RunConfig, description["config"], where="")
     frozen = Runtime(**description["runtime"])
-    runtime = replace(frozen, threads=threads or frozen.threads, device=device or frozen.device)
-    choose_device(runtime.device)
+    runtime = replace(
+        frozen,
+        threads=frozen.threads if threads is None else choose_threads(threads),
+        device=choose_device(device or frozen.device),
+    )
     runtime.apply()
     tokenizer = load_tokenizer(run.tokenizer)
     validation = np.fromfile(run.path / runs.VALIDATION_FILE, dtype="<i4").astype(np.int32)
@@ -219,6 +222,7 @@ def restore(session: Session, selection: runs.Selection, reasons: list[str], ste
     if run.steps():
         step, notices = checkpoint.newest(run)
         stored = checkpoint.load(run, step)
+        assert stored.optimizer is not None
         checkpoint.load_model_tensors(session.model, stored.model)
         session.optimizer.load_tensors(stored.optimizer)
         state = State.from_dict(stored.state, dict(stored.average) if stored.average is not None else None)

@@ -172,7 +172,7 @@ def muon(config: MuonConfig, matrices: list[nn.Parameter]) -> Muon:
     )
 
 
-def adamw(config: OptimizerConfig, groups: list[dict[str, Any]], rate: float) -> torch.optim.AdamW:
+def adamw(config: AdamWConfig | MuonConfig, groups: list[dict[str, Any]], rate: float) -> torch.optim.AdamW:
     """Return torch's AdamW, in its fused form, for groups of parameters."""
     return torch.optim.AdamW(
         groups, lr=rate, betas=(config.beta1, config.beta2), eps=config.epsilon, fused=True, weight_decay=0.0

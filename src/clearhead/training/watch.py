@@ -114,7 +114,7 @@ def saving(session: Session) -> Callable[[State, bool], str | None]:
                 model=checkpoint.model_tensors(session.model),
                 state=state.to_dict(),
                 average=state.average,
-                optimizer=session.optimizer.tensors() if resumable else {},
+                optimizer=session.optimizer.tensors() if resumable else None,
             ),
         )
         if resumable:
