@@ -54,6 +54,18 @@ def all_starts(source: TrainingBatches, num_steps: int) -> np.ndarray:
 
 
 @BOTH
+@pytest.mark.parametrize("parts", [1, 2, 3, 5, 7, 11])
+def test_a_cut_batch_has_the_same_rows(parts: int) -> None:
+    batch = Batch(np.arange(35).reshape(7, 5), np.arange(35).reshape(7, 5) + 1, weights=np.ones((7, 5)))
+    cut = batch.cut(parts)
+    sizes = [len(part.tokens) for part in cut]
+    assert len(cut) == min(parts, 7)
+    assert 1 <= min(sizes) <= max(sizes) <= min(sizes) + 1
+    for name in ("tokens", "targets", "weights"):
+        assert np.array_equal(np.concatenate([getattr(part, name) for part in cut]), getattr(batch, name))
+    assert all(part.documents is None for part in cut)
+
+
 def test_targets_are_the_tokens_shifted_by_one(kind: type[TrainingBatches]) -> None:
     source = batches(kind)
     (batch,) = source(3)

@@ -21,6 +21,17 @@ class NewerFormat(UserError):
     """A stored file was written by a newer version of the program than this one."""
 
 
+OUT_OF_MEMORY = ("allocate memory", "out of memory", "not enough memory")
+"""What torch's errors say on its several devices when memory runs out."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that the memory of the machine or of a device ran out."""
+    if isinstance(error, RuntimeError):
+        return any(words in str(error) for words in OUT_OF_MEMORY)
+    return isinstance(error, MemoryError)
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return ' Did you mean "x"?' for the valid name most like `name`, or an empty string."""
     matches = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)

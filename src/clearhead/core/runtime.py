@@ -46,6 +46,12 @@ class Runtime:
         return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
 
 
+def free_memory(device: str) -> None:
+    """Give back what a device's allocator holds in reserve; on a CPU there is nothing of the kind."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.empty_cache()
+
+
 def choose_device(name: str | None) -> str:
     """Return the device that a user names, or a CUDA GPU where there is one, else the CPU.
 

@@ -88,6 +88,12 @@ def is_whole(folder: Path) -> bool:
     return True
 
 
+def is_resumable(run: Run, step: int) -> bool:
+    """Say whether a stored step is whole and holds all that training goes on from."""
+    folder = run.step_folder(step)
+    return is_whole(folder) and holds(folder, OPTIMIZER_FILE)
+
+
 def read_state(folder: Path) -> dict[str, Any]:
     """Return a step's state without its format number."""
     state = read_versioned(folder / STATE_FILE)
@@ -152,6 +158,13 @@ def rotate(run: Run, keep: str, spaced: frozenset[int]) -> None:
         if keep == "spaced" and number in spaced:
             strip(run, number)
         else:
+            shutil.rmtree(run.step_folder(number))
+
+
+def drop_after(run: Run, step: int) -> None:
+    """Remove the steps that were saved after this one, the newest first."""
+    for number in reversed(run.steps()):
+        if number > step:
             shutil.rmtree(run.step_folder(number))
 
 

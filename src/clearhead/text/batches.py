@@ -6,7 +6,8 @@ Every choice is a function of (seed, step) alone: nothing is shuffled in memory 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -33,6 +34,16 @@ class Batch(Generic[ArrayT]):
     weights: ArrayT | None = None
     documents: ArrayT | None = None
     source: ArrayT | None = None
+
+    def cut(self, parts: int) -> list[Batch[ArrayT]]:
+        """Return the rows, in order, as so many batches that differ by at most one row, none of them empty."""
+        rows = len(self.tokens)  # type: ignore[arg-type]
+        edges = [rows * part // parts for part in range(parts + 1)]
+        return [self._rows(first, last) for first, last in pairwise(edges) if last > first]
+
+    def _rows(self, first: int, last: int) -> Batch[ArrayT]:
+        values = (getattr(self, each.name) for each in fields(self))
+        return Batch(*(None if value is None else value[first:last] for value in values))
 
 
 @runtime_checkable

@@ -15,8 +15,8 @@ from torch import nn
 from clearhead.core import run as runs
 from clearhead.core.config import build, merge, to_dict
 from clearhead.core.errors import UserError
-from clearhead.core.events import Event, Planned, Started, Stopped, Warned, read, record
-from clearhead.core.files import lock, sha256, write_atomically
+from clearhead.core.events import Event, Planned, Stopped, Warned, read, record
+from clearhead.core.files import lock, write_atomically
 from clearhead.core.run import Run
 from clearhead.core.runtime import Runtime, choose_device, choose_threads
 from clearhead.model.build import build_model
@@ -25,11 +25,11 @@ from clearhead.text.tokenizer import load_tokenizer
 from clearhead.training import dataset, preflight
 from clearhead.training.config import RunConfig
 from clearhead.training.dataset import Dataset
-from clearhead.training.loop import State, steps
+from clearhead.training.loop import steps
 from clearhead.training.recipes import recipe
 from clearhead.training.schedule import Plan
-from clearhead.training.session import Session, assemble
-from clearhead.training.watch import Stop, build_hooks, clock, first_measurements, never, with_background
+from clearhead.training.session import Session, assemble, bring_back
+from clearhead.training.watch import Stop, build_hooks, clock, first_measurements, never, started, with_background
 
 DEFAULT_MINUTES = 2.0
 COMPLETE_ALREADY = "the run was complete already"
@@ -221,15 +221,13 @@ def restore(session: Session, selection: runs.Selection, reasons: list[str], ste
     notices: list[str] = []
     if run.steps():
         step, notices = checkpoint.newest(run)
-        stored = checkpoint.load(run, step)
-        assert stored.optimizer is not None
-        checkpoint.load_model_tensors(session.model, stored.model)
-        session.optimizer.load_tensors(stored.optimizer)
-        state = State.from_dict(stored.state, dict(stored.average) if stored.average is not None else None)
+        state = bring_back(session, step)
     if steps_in_all is not None:
         if steps_in_all <= state.step:
             raise UserError(f"{run.path} is at step {state.step} already; --steps must be more than that.")
         state.plan = replace(state.plan, steps=steps_in_all, cooldown_start=None)
+    if state.plan.micro_batches != session.config.train.micro_batches:
+        reasons = [*reasons, f"memory ran out, so a batch is cut into {state.plan.micro_batches} parts"]
     exactness = f"approximate: {'; '.join(reasons)}" if reasons else "exact"
     return replace(session, state=state, resumed=True, exactness=exactness, notices=tuple(notices))
 
@@ -248,13 +246,7 @@ def train(session: Session, *, stop: Stop = never, stop_after: int | None = None
 
 def _events(session: Session, stop: Stop, stop_after: int | None) -> Iterator[Event]:
     state = session.state
-    yield Started(
-        **clock(state),
-        resumed_from=state.step if session.resumed else None,
-        config_sha256=sha256(session.run.path / runs.RUN_FILE),
-        versions=runs.versions(),
-        exactness=session.exactness,
-    )
+    yield started(session, state.step if session.resumed else None)
     for notice in session.notices:
         yield Warned(
             **clock(state), code="damaged_step", message=notice, try_=f"clearhead runs show {session.run.name}"

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from clearhead.core.errors import is_out_of_memory
 from clearhead.core.events import (
     Evaluated,
     Event,
@@ -25,16 +26,19 @@ from clearhead.core.events import (
     StopReason,
     Warned,
 )
-from clearhead.core.runtime import Runtime
+from clearhead.core.runtime import Runtime, free_memory
 from clearhead.text.batches import Batch
 from clearhead.training.config import RunConfig
 from clearhead.training.evaluate import Score
+from clearhead.training.guard import REWINDS, SKIPS_IN_A_ROW, Recent, Trouble
 from clearhead.training.objective import Objective, Step
 from clearhead.training.optim import OptimizerSet
 from clearhead.training.schedule import Plan, factor
 
 COOLDOWN_SHARE = 0.2
 """Length of the cool-down after patience ran out, as a share of the steps done."""
+
+LOWER_RATE = "--optimizer.learning_rate with half the value"
 
 Batches = Callable[[int], Sequence[Batch[Any]]]
 
@@ -57,6 +61,9 @@ class State:
         reference: the loss at the last evaluation that gained more than one standard error on the reference before.
         without_gain: evaluations since then.
         replanned: the length of a timed run was set anew already.
+        skipped: the numbers of the batches that were not learned from; each step takes the next batch that is left.
+        rewinds: how often the run went back to a saved step.
+        recent: what the next batch is judged by.
         average: the running average of the weights, where one is kept.
     """
 
@@ -69,6 +76,9 @@ class State:
     reference: float = math.inf
     without_gain: int = 0
     replanned: bool = False
+    skipped: list[int] = field(default_factory=list)
+    rewinds: int = 0
+    recent: Recent = field(default_factory=Recent)
     average: dict[str, Tensor] | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,13 +88,19 @@ class State:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], average: dict[str, Tensor] | None) -> State:
-        """Bring back a stored state."""
+        """Bring back a stored state, also one of a time when batches were not skipped yet."""
         inner = {
             "plan": Plan(**values["plan"]),
             "best": Best(**values["best"]) if values["best"] else None,
             "reference": math.inf if values["reference"] is None else values["reference"],
+            "recent": Recent(**values.get("recent", {})),
         }
         return cls(**{**values, **inner, "average": average})
+
+    @property
+    def batch(self) -> int:
+        """The number of the next batch."""
+        return self.step + len(self.skipped)
 
 
 def nothing(*_: Any) -> None:
@@ -103,6 +119,8 @@ class Hooks:
         snapshot_due: says whether at least its weights should be.
         stop: asked after each step; a reason ends the loop.
         replan: asked after each step; a new plan takes the place of the old one.
+        rewind: asked when batch after batch is bad: takes model, optimizer and state back to a saved step and tells,
+            or answers None where there is none to go back to.
         probes: called after each step; their events are passed on.
     """
 
@@ -113,6 +131,7 @@ class Hooks:
     snapshot_due: Callable[[int], bool] = nothing  # type: ignore[assignment]
     stop: Callable[[State], tuple[StopReason, str] | None] = nothing
     replan: Callable[[State], tuple[Plan, str] | None] = nothing
+    rewind: Callable[[State], Event | None] = nothing
     probes: tuple[Callable[[State], Iterator[Event]], ...] = field(default=())
 
 
@@ -133,9 +152,10 @@ def steps(
 ) -> Iterator[Event]:
     """Train a model, from where `state` stands to the end of its plan, and yield what happens.
 
-    Each step: the batch's gradients, summed over its micro-batches and divided by the number of targets; a check that
-    they are finite; clipping; the update. The batch and the random numbers of each micro-batch are functions of (seed,
-    step), so a run that is stopped and resumed ends with the same bits as one that was not.
+    Each step: the batch's gradients, summed over its micro-batches and divided by the number of targets; clipping; the
+    update. A batch whose loss or gradient is not finite, or far off those before, is skipped before it has changed
+    anything. The batch and the random numbers of each micro-batch are functions of (seed, step) and of the batches
+    skipped before, so a run that is stopped and resumed ends with the same bits as one that was not.
     Closing the iterator abandons what is not saved.
     """
     return _Loop(model, batches, objective, optimizer, config, state, runtime, hooks).run()
@@ -167,9 +187,12 @@ class _Loop:
         state, hooks = self.state, self.hooks
         self.model.train()
         while state.step < state.plan.steps:
-            failure = yield from self.update()
-            if failure:
-                yield from self.finish("non_finite", failure)
+            trouble = yield from self.update()
+            if trouble:
+                gone_back = yield from self.rewind()
+                if gone_back:
+                    continue
+                yield from self.finish("non_finite" if trouble == "non_finite" else "error", self.give_up())
                 return
             yield from self.look_up()
             asked = hooks.stop(state)
@@ -183,36 +206,101 @@ class _Loop:
         cooled = state.plan.cooldown_start is not None
         yield from self.finish("patience" if cooled else "budget", "the run is complete")
 
-    def update(self) -> Generator[Event, None, str | None]:
-        """Do one step; return what is wrong where the loss or its gradient is not finite."""
-        began = time.perf_counter()
+    def update(self) -> Generator[Event, None, Trouble | None]:
+        """Do one step, with the next batch that can be learned from; return what is wrong where there was none."""
         state = self.state
-        loss, targets = self.gradients()
-        norm = self.clip()
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            message = f"step {state.step + 1} has loss {loss} and gradient norm {norm}: its batch was not learned from"
-            yield self.event(
-                Warned, code="non_finite", message=message, try_="--optimizer.learning_rate with half the value"
-            )
-            return message
+        for _ in range(SKIPS_IN_A_ROW):
+            began = time.perf_counter()
+            loss, targets = yield from self.gradients()
+            norm = self.clip()
+            trouble = state.recent.judge(loss, norm)
+            if trouble is None:
+                self.learn(loss, norm, targets)
+            else:
+                yield from self.skip(trouble, loss, norm)
+            spent = time.perf_counter() - began
+            state.train_seconds += spent
+            if trouble is None:
+                break
+        if trouble is None and (state.step % self.log_every == 0 or state.step == state.plan.steps):
+            rate = self.optimizer.learning_rate
+            measured = {"loss": loss, "learning_rate": rate, "grad_norm": norm, "tokens_per_second": targets / spent}
+            yield self.event(Stepped, **measured)
+        return trouble
+
+    def learn(self, loss: float, norm: float, targets: int) -> None:
+        """Update the weights by the gradient in them."""
+        state = self.state
         self.optimizer.set_factor(factor(self.config.schedule, state.plan, state.step))
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.average()
+        state.recent.take(loss, norm)
         state.step += 1
         state.tokens += targets
-        spent = time.perf_counter() - began
-        state.train_seconds += spent
-        if state.step % self.log_every == 0 or state.step == state.plan.steps:
-            rate = self.optimizer.learning_rate
-            measured = {"loss": loss, "learning_rate": rate, "grad_norm": norm, "tokens_per_second": targets / spent}
-            yield self.event(Stepped, **measured)
-        return None
 
-    def gradients(self) -> tuple[float, int]:
-        """Leave the mean gradient of the step's batch in the parameters; return its mean loss and its targets."""
+    def skip(self, trouble: Trouble, loss: float, norm: float) -> Iterator[Event]:
+        """Pass over the batch at hand, and tell; nothing but gradients has to be taken back."""
+        state = self.state
+        self.optimizer.zero_grad()
+        said = (
+            "no finite loss and gradient" if trouble == "non_finite" else "far more loss or gradient than those before"
+        )
+        message = (
+            f"batch {state.batch} has {said} at step {state.step + 1} (loss {loss:g}, gradient norm {norm:g}): skipped"
+        )
+        values = {"batch": state.batch, "trouble": trouble, "loss": loss, "grad_norm": norm}
+        state.skipped.append(state.batch)
+        yield self.event(Warned, code=trouble, message=message, try_=LOWER_RATE)
+        yield self.event(Measured, subject="skipped_batch", values=values)
+
+    def rewind(self) -> Generator[Event, None, bool]:
+        """Go back to a saved step, and do not take the batches again that led from there to the trouble."""
+        state = self.state
+        last, rewinds = state.batch, state.rewinds
+        event = self.hooks.rewind(state) if rewinds < REWINDS else None
+        if event is None:
+            return False
+        state.rewinds = rewinds + 1
+        state.skipped += range(state.batch, last)
+        self.began = time.perf_counter() - state.seconds
+        self.saved_step = state.step
+        yield event
+        message = f"back to step {state.step}, and on without the batches from there to {last - 1}"
+        yield self.event(Warned, code="rewound", message=message, try_=LOWER_RATE)
+        return True
+
+    def give_up(self) -> str:
+        """Return why the run cannot go on."""
+        state = self.state
+        batches = ", ".join(map(str, state.skipped[-SKIPS_IN_A_ROW:]))
+        gone_back = f", after going back {state.rewinds} times" if state.rewinds else ""
+        return f"batches {batches} could not be learned from at step {state.step + 1}{gone_back}"
+
+    def gradients(self) -> Generator[Event, None, tuple[float, int]]:
+        """Leave the mean gradient of the batch in the parameters; return its mean loss and its targets.
+
+        Where memory runs out the batch is cut into twice as many parts, and everything is computed again.
+        """
+        given = self.batches(self.state.batch)
+        while True:
+            wanted = max(self.state.plan.micro_batches, len(given))
+            parts = [part for batch in given for part in batch.cut(wanted // len(given))]
+            try:
+                return self.accumulate(parts)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error) or all(len(part.tokens) == 1 for part in parts):
+                    raise
+            # Out here the error is forgotten, and with it what its frames held in memory.
+            self.optimizer.zero_grad()
+            free_memory(self.runtime.device)
+            reason = f"memory ran out at step {self.state.step + 1}; from here on the run is approximate"
+            yield self.planned(replace(self.state.plan, micro_batches=2 * wanted), reason)
+
+    def accumulate(self, parts: Sequence[Batch[Any]]) -> tuple[float, int]:
+        """Sum the gradients of the parts, and divide by the number of targets."""
         total, weight, targets = 0.0, 0.0, 0
-        for index, batch in enumerate(self.batches(self.state.step)):
+        for index, batch in enumerate(parts):
             torch.manual_seed(stream_seed(self.config.train.seed, self.state.step, index))
             tensors = to_tensors(batch, self.runtime.device)
             with self.runtime.products():
@@ -254,7 +342,7 @@ class _Loop:
             yield from self.sample()
         if best or last or self.hooks.save_due(state.step):
             yield from self.save(best)
-        elif self.hooks.snapshot_due(state.step):
+        elif self.hooks.snapshot_due(state.step) and self.is_finite():
             self.hooks.save(state, False)
 
     def evaluate(self, *, sampled: bool) -> Generator[Event, None, bool]:
@@ -305,13 +393,18 @@ class _Loop:
 
     def save(self, best: bool) -> Iterator[Event]:
         """Store the step where it is not stored yet."""
-        if self.saved_step == self.state.step:
+        if self.saved_step == self.state.step or not self.is_finite():
             return
         self.state.seconds = time.perf_counter() - self.began
         path = self.hooks.save(self.state, True)
         self.saved_step = self.state.step
         if path is not None:
             yield self.event(Saved, path=path, best=best)
+
+    def is_finite(self) -> bool:
+        """Say whether all weights are finite; others are not worth a place beside earlier ones."""
+        norms: Sequence[Tensor] = torch._foreach_norm(list[Tensor](self.parameters))
+        return bool(torch.stack(tuple(norms)).isfinite().all())
 
     def finish(self, reason: StopReason, message: str) -> Iterator[Event]:
         """Save and say goodbye."""

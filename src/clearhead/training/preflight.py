@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from clearhead.generation.score import TOKENS_AT_ONCE
 from clearhead.text.batches import Batch
 from clearhead.training.loop import to_tensors
 from clearhead.training.objective import Objective
@@ -70,7 +71,8 @@ def first_loss(model: nn.Module, objective: Objective, batches: list[Batch[Any]]
     """Return the mean loss of a step's batch before anything was learned, dropout off."""
     was_training = model.training
     model.eval()
-    losses = [objective(model, to_tensors(batch, device)) for batch in batches]
+    parts = [part for batch in batches for part in batch.cut(-(-batch.tokens.size // TOKENS_AT_ONCE))]
+    losses = [objective(model, to_tensors(part, device)) for part in parts]
     model.train(was_training)
     return sum(float(loss.total) for loss in losses) / sum(loss.weight for loss in losses)
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from clearhead.core.run import Run
 from clearhead.core.runtime import Runtime
+from clearhead.store import checkpoint
 from clearhead.text.batches import RandomOffsets, ShuffledWindows, TrainingBatches
 from clearhead.training.config import RandomOffsetsConfig, RunConfig
 from clearhead.training.dataset import Dataset
@@ -100,6 +101,15 @@ def probe(session: Session, *, updates: int = 3) -> Speed:
     forward_share = 2 * SAMPLED_TARGETS / session.batches.tokens_per_step / 3
     sampling = 0.001 * session.config.train.sample_tokens
     return Speed(step_seconds, forward_share * step_seconds + sampling)
+
+
+def bring_back(session: Session, step: int) -> State:
+    """Put a saved step's weights and memory into a session, and return its state."""
+    stored = checkpoint.load(session.run, step)
+    assert stored.optimizer is not None
+    checkpoint.load_model_tensors(session.model, stored.model)
+    session.optimizer.load_tensors(stored.optimizer)
+    return State.from_dict(stored.state, dict(stored.average) if stored.average is not None else None)
 
 
 def assemble(

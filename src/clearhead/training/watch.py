@@ -11,7 +11,9 @@ from typing import Any
 from torch import nn
 
 from clearhead.core import events as journal
-from clearhead.core.events import Event, Measured, StopReason, Warned
+from clearhead.core.events import Event, Measured, Started, StopReason, Warned
+from clearhead.core.files import sha256
+from clearhead.core.run import RUN_FILE, versions
 from clearhead.generation.engine import Request, prompt_ids, write
 from clearhead.store import checkpoint
 from clearhead.text import shards
@@ -20,7 +22,7 @@ from clearhead.training.dataset import Dataset
 from clearhead.training.evaluate import Evaluator, Score
 from clearhead.training.loop import Hooks, State
 from clearhead.training.schedule import Plan
-from clearhead.training.session import Session, step_budget
+from clearhead.training.session import Session, bring_back, step_budget
 
 Stop = Callable[[], StopReason | None]
 """Asked after each step; a reason ends the run early."""
@@ -47,6 +49,7 @@ def build_hooks(session: Session, stop: Stop, stop_after: int | None) -> Hooks:
         snapshot_due=snapshots(session).__contains__,
         stop=stopping(stop, stop_after),
         replan=replanning(session),
+        rewind=rewinding(session),
     )
 
 
@@ -153,6 +156,38 @@ def replanning(session: Session) -> Callable[[State], tuple[Plan, str] | None]:
         return plan, f"half of {minutes:g} minutes is over, at {state.step / state.seconds:.1f} steps a second"
 
     return replan
+
+
+def rewinding(session: Session) -> Callable[[State], Event | None]:
+    """Return what takes a run in trouble back to the last step before that was saved by plan.
+
+    Steps that were saved because somebody stopped the run do not count: whether there is one must not change what is
+    learned. What was saved later belongs to a past that no longer is, and goes.
+    """
+    run = session.run
+
+    def rewind(state: State) -> Event | None:
+        due = (save_every(session), state.plan.evaluate_every)
+        earlier = [step for step in run.steps() if step < state.step and any(step % every == 0 for every in due)]
+        step = next((step for step in reversed(earlier) if checkpoint.is_resumable(run, step)), None)
+        if step is None:
+            return None
+        checkpoint.drop_after(run, step)
+        vars(state).update(vars(bring_back(session, step)))
+        return started(session, step)
+
+    return rewind
+
+
+def started(session: Session, resumed_from: int | None) -> Event:
+    """Return the event with which a run begins, or begins again from a saved step."""
+    return Started(
+        **clock(session.state),
+        resumed_from=resumed_from,
+        config_sha256=sha256(session.run.path / RUN_FILE),
+        versions=versions(),
+        exactness=session.exactness,
+    )
 
 
 def first_measurements(session: Session) -> Iterator[Event]:
