@@ -53,7 +53,6 @@ def all_starts(source: TrainingBatches, num_steps: int) -> np.ndarray:
 # --- what a batch holds
 
 
-@BOTH
 @pytest.mark.parametrize("parts", [1, 2, 3, 5, 7, 11])
 def test_a_cut_batch_has_the_same_rows(parts: int) -> None:
     batch = Batch(np.arange(35).reshape(7, 5), np.arange(35).reshape(7, 5) + 1, weights=np.ones((7, 5)))
@@ -66,6 +65,7 @@ def test_a_cut_batch_has_the_same_rows(parts: int) -> None:
     assert all(part.documents is None for part in cut)
 
 
+@BOTH
 def test_targets_are_the_tokens_shifted_by_one(kind: type[TrainingBatches]) -> None:
     source = batches(kind)
     (batch,) = source(3)
