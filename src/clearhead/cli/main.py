@@ -19,6 +19,7 @@ VERBS = {
     "tokens": "see a text as tokens",
     "data": "list, fetch and make texts",
     "runs": "list and show what was trained",
+    "doctor": "check what this machine computes, how fast, and what is missing",
     "config": "print all settings as commented TOML",
 }
 MODULES = {"eval": "evaluate"}

@@ -70,6 +70,21 @@ def choose_device(name: str | None) -> str:
     return str(device)
 
 
+def available_devices() -> list[str]:
+    """Return the devices that torch can compute on here, the CPU first."""
+    gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return ["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])]
+
+
+def describe_device(name: str) -> str:
+    """Return what a device is, in words."""
+    if name.startswith("cuda"):
+        return torch.cuda.get_device_name(name)
+    if name == "cpu":
+        return f"{available_cores()} cores, {torch.backends.cpu.get_cpu_capability()}"
+    return "Apple's GPU, through Metal"
+
+
 def choose_threads(wanted: int | None, *, probe_seconds: float = 0.05) -> int:
     """Return the number of threads that multiplies matrices of a small model fastest here.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from clearhead.model.config import (
     FeedForwardConfig,
     GptConfig,
@@ -83,3 +85,12 @@ def lecture(
 def lecture_large() -> GptConfig:
     """The lecture's final model."""
     return lecture(num_layers=6, num_heads=6, width=384, context_length=256, dropout=0.2)
+
+
+SIZES: dict[str, GptConfig] = {
+    "tiny": tiny(),
+    "modern": modern(),
+    "25M": replace(modern(), num_layers=8, num_heads=8, width=512),
+    "gpt2-124m": gpt2_124m(),
+}
+"""Models of growing size, by which machines are compared."""

@@ -141,6 +141,7 @@ class TrainConfig:
         averaging: the decay of the running average of the weights, which is then evaluated in their place.
         seed: what weights, order and dropout are drawn from.
         device: a torch device; without one a CUDA GPU if there is one, else the CPU.
+        check_device: compare a few numbers with the CPU's first, and refuse a device that computes wrong ones.
         precision: "bf16" multiplies matrices in bfloat16; weights stay in float32.
         threads: CPU threads; without a number, chosen by a probe.
         deterministic: the same bits every time on a CPU.
@@ -168,6 +169,7 @@ class TrainConfig:
     averaging: float | None = None
     seed: int = 1
     device: str | None = None
+    check_device: bool = True
     precision: Literal["fp32", "bf16"] = "fp32"
     threads: int | None = None
     deterministic: bool = True

@@ -22,7 +22,7 @@ from clearhead.core.runtime import Runtime, choose_device, choose_threads
 from clearhead.model.build import build_model
 from clearhead.store import checkpoint
 from clearhead.text.tokenizer import load_tokenizer
-from clearhead.training import dataset, preflight
+from clearhead.training import dataset, devices, preflight
 from clearhead.training.config import RunConfig
 from clearhead.training.dataset import Dataset
 from clearhead.training.loop import steps
@@ -104,12 +104,14 @@ def fit_context(config: RunConfig, num_tokens: int, *, fixed: bool, notify: Call
 
 
 def choose_runtime(config: RunConfig) -> Runtime:
-    """Settle device and threads, and set torch up for them."""
+    """Settle device and threads, set torch up for them, and check what the device computes."""
     train = config.train
     device = choose_device(train.device)
     threads = choose_threads(train.threads)
     runtime = Runtime(device, train.precision, threads, train.deterministic)
     runtime.apply()
+    if train.check_device:
+        devices.require_right(config.model, runtime)
     return runtime
 
 
@@ -182,6 +184,8 @@ def resume(
         device=choose_device(device or frozen.device),
     )
     runtime.apply()
+    if config.train.check_device:
+        devices.require_right(config.model, runtime)
     tokenizer = load_tokenizer(run.tokenizer)
     validation = np.fromfile(run.path / runs.VALIDATION_FILE, dtype="<i4").astype(np.int32)
     data = dataset.reopen(tokenizer, validation, run.data(), run.path)
