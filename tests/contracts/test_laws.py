@@ -414,6 +414,19 @@ def tap_is_asked_in_vain() -> nn.Module:
     return with_tap(ignored_at_one_place)
 
 
+def gradients_are_scaled() -> nn.Module:
+    return with_forward(lambda logits, tap: 1.01 * logits - 0.01 * logits.detach())
+
+
+def taps_get_no_gradient() -> nn.Module:
+    model = sound_model()
+    convolution = model.blocks[1].convolution
+    forward, taps = convolution.forward, convolution.taps
+    convolution.forward = lambda x, slot=None: forward(x, slot) + 0 * taps.sum()
+    taps.register_hook(torch.zeros_like)
+    return model
+
+
 def a_role_is_missing() -> nn.Module:
     model = sound_model()
     roles = model.roles()
@@ -469,6 +482,7 @@ BROKEN: dict[Law, Iterable[Callable[[], nn.Module]]] = {
         tap_cuts_the_gradient,
     ),
     laws.what_a_tap_returns_is_used: (tap_is_asked_in_vain,),
+    laws.gradients_are_those_of_differences: (gradients_are_scaled, taps_get_no_gradient),
     laws.every_parameter_has_a_role: (a_role_is_missing, a_role_is_unknown),
     laws.masked_rows_stay_finite: (masked_rows_are_not_numbers,),
 }
