@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from clearhead.core import runtime
 from clearhead.core.errors import UserError
-from clearhead.core.runtime import Runtime, available_cores, choose_device, choose_threads
+from clearhead.core.runtime import Runtime, available_cores, choose_device, choose_precision, choose_threads
 
 
 def test_an_unknown_device_is_one_sentence() -> None:
@@ -22,6 +23,17 @@ def test_threads_are_probed_and_bounded() -> None:
     for wanted in (0, 10_000):
         with pytest.raises(UserError, match="--threads must lie between"):
             choose_threads(wanted)
+
+
+def test_precision_is_probed_unless_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    assert choose_precision("bf16", "cpu", width=7, threads=1) == "bf16"
+    assert choose_precision(None, "cpu", width=0, threads=1) == "fp32", "nothing is multiplied"
+    for gain, wanted in ((1.4, "fp32"), (1.6, "bf16")):
+        rates = iter((10.0, 10.0 * gain))
+        monkeypatch.setattr(runtime, "_products_per_second", lambda *_, rates=rates: next(rates))
+        assert choose_precision(None, "cpu", width=7, threads=1) == wanted
+    assert torch.get_num_threads() == before
 
 
 def test_bf16_products_leave_weights_alone() -> None:

@@ -239,7 +239,7 @@ def test_a_wrong_stride_is_refused_before_anything_is_scored(place: Path, monkey
 
 
 def test_an_optimizer_without_memory_resumes_exactly(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def sgd(config: object, model: nn.Module) -> OptimizerSet:
+    def sgd(config: object, model: nn.Module, _precision: str) -> OptimizerSet:
         return OptimizerSet(model, [torch.optim.SGD(model.parameters(), lr=0.1)])
 
     monkeypatch.setattr(session_module, "build_optimizer", sgd)

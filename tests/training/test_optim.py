@@ -141,3 +141,18 @@ def test_rates_move_together() -> None:
 def test_a_bigram_has_no_hidden_matrices() -> None:
     built = build_optimizer(MuonConfig(), build_model(BigramConfig(context_length=5), 7))
     assert [type(optimizer).__name__ for optimizer in built.optimizers] == ["AdamW"]
+
+
+def test_bf16_products_inside_muon_move_the_weights_nearly_as_fp32_ones_do() -> None:
+    moved = {}
+    for precision in ("fp32", "bf16"):
+        model = build_model(GptConfig(num_layers=1, num_heads=2, width=12, context_length=7), 11)
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        built = build_optimizer(MuonConfig(), model, precision)
+        for index, parameter in enumerate(model.parameters()):
+            parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(index))
+        built.step()
+        moved[precision] = torch.cat([(p - before[name]).flatten() for name, p in model.named_parameters()])
+        assert all(tensor.dtype == torch.float32 for tensor in built.tensors().values())
+    apart = (moved["fp32"] - moved["bf16"]).norm() / moved["fp32"].norm()
+    assert 0.0 < apart < 0.03

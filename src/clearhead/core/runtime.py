@@ -14,6 +14,9 @@ from clearhead.core.errors import UserError
 
 Precision = Literal["fp32", "bf16"]
 
+BF16_GAIN = 1.5
+"""How many times faster products must be in bfloat16 to be worth the casts around them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
@@ -105,6 +108,28 @@ def choose_threads(wanted: int | None, *, probe_seconds: float = 0.05) -> int:
     return max(rates, key=lambda threads: rates[threads])
 
 
+def choose_precision(
+    wanted: Precision | None, device: str, *, width: int, threads: int, probe_seconds: float = 0.02
+) -> Precision:
+    """Return bf16 where products of a model of this width are clearly faster in it here, else fp32.
+
+    Some CPUs have instructions for bfloat16 and double their rate; others compute it by detours.
+    """
+    if wanted is not None:
+        return wanted
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if kind != "cpu" or not width:
+        return "fp32"
+    before = torch.get_num_threads()
+    plain, halved = (
+        _products_per_second(threads, probe_seconds, width, dtype) for dtype in (torch.float32, torch.bfloat16)
+    )
+    torch.set_num_threads(before)
+    return "bf16" if halved > BF16_GAIN * plain else "fp32"
+
+
 def use_threads(wanted: int | None = None) -> None:
     """Let operations on the CPU use this many threads in this process; without a number, as many as are fastest."""
     torch.set_num_threads(choose_threads(wanted))
@@ -117,9 +142,9 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _products_per_second(threads: int, seconds: float) -> float:
+def _products_per_second(threads: int, seconds: float, width: int = 192, dtype: torch.dtype = torch.float32) -> float:
     torch.set_num_threads(threads)
-    left, right = torch.ones(1024, 192), torch.ones(192, 768)
+    left, right = torch.ones(1024, width, dtype=dtype), torch.ones(width, 4 * width, dtype=dtype)
     left @ right
     count, start = 0, time.perf_counter()
     while time.perf_counter() - start < seconds:

@@ -142,7 +142,8 @@ class TrainConfig:
         seed: what weights, order and dropout are drawn from.
         device: a torch device; without one a CUDA GPU if there is one, else the CPU.
         check_device: compare a few numbers with the CPU's first, and refuse a device that computes wrong ones.
-        precision: "bf16" multiplies matrices in bfloat16; weights stay in float32.
+        precision: "bf16" multiplies matrices in bfloat16; weights stay in float32. Without a word, whichever
+            products of the model's width are faster in here.
         threads: CPU threads; without a number, chosen by a probe.
         deterministic: the same bits every time on a CPU.
         compile: let torch.compile make kernels; costs seconds at the start.
@@ -170,7 +171,7 @@ class TrainConfig:
     seed: int = 1
     device: str | None = None
     check_device: bool = True
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16"] | None = None
     threads: int | None = None
     deterministic: bool = True
     compile: bool = False

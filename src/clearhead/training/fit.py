@@ -18,7 +18,7 @@ from clearhead.core.errors import UserError
 from clearhead.core.events import Event, Planned, Stopped, Warned, read, record
 from clearhead.core.files import lock, write_atomically
 from clearhead.core.run import Run
-from clearhead.core.runtime import Runtime, choose_device, choose_threads
+from clearhead.core.runtime import Runtime, choose_device, choose_precision, choose_threads
 from clearhead.model.build import build_model
 from clearhead.store import checkpoint
 from clearhead.text.tokenizer import load_tokenizer
@@ -104,11 +104,14 @@ def fit_context(config: RunConfig, num_tokens: int, *, fixed: bool, notify: Call
 
 
 def choose_runtime(config: RunConfig) -> Runtime:
-    """Settle device and threads, set torch up for them, and check what the device computes."""
+    """Settle device, threads and precision, set torch up for them, and check what the device computes."""
     train = config.train
     device = choose_device(train.device)
     threads = choose_threads(train.threads)
-    runtime = Runtime(device, train.precision, threads, train.deterministic)
+    # A table of bigrams multiplies nothing and has no width.
+    width = getattr(config.model, "width", 0)
+    precision = choose_precision(train.precision, device, width=width, threads=threads)
+    runtime = Runtime(device, precision, threads, train.deterministic)
     runtime.apply()
     if train.check_device:
         devices.require_right(config.model, runtime)

@@ -76,7 +76,7 @@ def affordable(batches: TrainingBatches, steps_in_time: float) -> tuple[int, Tra
 def _smoothed_losses(session: Session, batches: TrainingBatches, factors: Float64[np.ndarray, " N"]) -> Iterator[float]:
     """Yield the running mean of the loss at each factor, until it has blown up."""
     model = copy.deepcopy(session.model)
-    optimizer = build_optimizer(session.config.optimizer, model)
+    optimizer = build_optimizer(session.config.optimizer, model, session.runtime.precision)
     forget = 1 - math.exp(-math.log10(HIGHEST / LOWEST) / (SMOOTHED_DECADES * len(factors)))
     mean, lowest = 0.0, math.inf
     for step, factor in enumerate(factors):

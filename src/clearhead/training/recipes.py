@@ -57,7 +57,7 @@ def lecture() -> RunConfig:
         model=shapes.lecture(),
         optimizer=AdamWConfig(learning_rate=1e-3, weight_decay=0.01, beta2=0.999),
         schedule=ConstantConfig(),
-        train=TrainConfig(sequences_per_step=4, order=RandomOffsetsConfig(), clip_norm=None),
+        train=TrainConfig(sequences_per_step=4, order=RandomOffsetsConfig(), clip_norm=None, precision="fp32"),
     )
 
 
@@ -68,7 +68,7 @@ def lecture_large() -> RunConfig:
         model=shapes.lecture_large(),
         optimizer=AdamWConfig(learning_rate=3e-4, weight_decay=0.01, beta2=0.999),
         schedule=ConstantConfig(),
-        train=TrainConfig(sequences_per_step=64, order=RandomOffsetsConfig(), clip_norm=None),
+        train=TrainConfig(sequences_per_step=64, order=RandomOffsetsConfig(), clip_norm=None, precision="fp32"),
     )
 
 

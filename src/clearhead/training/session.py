@@ -89,7 +89,7 @@ def step_budget(session: Session, step_seconds: float) -> float:
 def probe(session: Session, *, updates: int = 3) -> Speed:
     """Time a few updates of a copy of the model, and estimate from them what an evaluation takes."""
     model = copy.deepcopy(session.model)
-    optimizer = build_optimizer(session.config.optimizer, model)
+    optimizer = build_optimizer(session.config.optimizer, model, session.runtime.precision)
     config = replace(session.config, train=replace(session.config.train, compile=False, averaging=None))
     state = State(plan=Plan(updates, updates + 1))
     spent = [0.0]
@@ -117,7 +117,7 @@ def assemble(
 ) -> Session:
     """Put a run's parts together at step 0, and plan its length unless a plan is given."""
     batches = build_batches(config, data)
-    optimizer = build_optimizer(config.optimizer, model)
+    optimizer = build_optimizer(config.optimizer, model, runtime.precision)
     model.recompute_blocks = config.train.recompute  # type: ignore[assignment]
     session = Session(run, config, runtime, data, model, optimizer, batches, State(plan=Plan(1, 1)))
     session.state.plan = plan or plan_length(session)
