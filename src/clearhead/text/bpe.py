@@ -18,8 +18,8 @@ import tokenizers
 from jaxtyping import Int32
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from clearhead.core.errors import UserError
-from clearhead.text.tokenizer import Tokenizer, read_companion, without_surrogates
+from clearhead.core.errors import DamagedFile, UserError
+from clearhead.text.tokenizer import Tokenizer, without_surrogates
 
 LIBRARY_FILE = "bpe.json"
 
@@ -131,6 +131,20 @@ def suited_vocabulary_size(training_bytes: int) -> int:
     megabytes = max(1, training_bytes // 1_000_000)
     doublings = math.isqrt(megabytes).bit_length() - 1
     return min(8192, 512 << doublings)
+
+
+def read_companion(path: Path, digest: str) -> bytes:
+    """Return the bytes of a file that a tokenizer was saved with.
+
+    Raises:
+        DamagedFile: it is missing or its SHA-256 is another.
+    """
+    if not path.is_file():
+        raise DamagedFile(f"{path} is missing.")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise DamagedFile(f"{path} is not what was written: its SHA-256 differs from the tokenizer's.")
+    return content
 
 
 @cache

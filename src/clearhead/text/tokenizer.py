@@ -78,6 +78,8 @@ class Tokenizer(ABC):
         specials: the ids that no text encodes to, by name.
         byte_lengths: how many bytes of UTF-8 each id stands for; 0 for specials and for the mark of unknown words.
         lossless: whether decoding gives back every text that can be encoded.
+        unseen: the ids that a run's training text does not give: no model learned when to write them, so none is
+            drawn. Whoever opens the run says so; at first there are none.
     """
 
     kind: ClassVar[str]
@@ -97,7 +99,7 @@ class Tokenizer(ABC):
             end: whether there is an `<|end|>`: one of the `specials` that means it elsewhere, else one more id.
             specials: ids among `token_bytes`, of no bytes, that no text encodes to.
         """
-        given = next((specials[name] for name in ENDS_ELSEWHERE if name in specials), None)
+        given = next((specials[name] for name in (END, *ENDS_ELSEWHERE) if name in specials), None)
         added = end and given is None
         self._token_bytes = [*token_bytes, *([b""] if added else [])]
         last = len(token_bytes) if given is None else given
@@ -106,6 +108,7 @@ class Tokenizer(ABC):
         self.vocabulary_size = len(self._token_bytes)
         self.byte_lengths: Int32[np.ndarray, " V"] = np.array([len(b) for b in self._token_bytes], dtype=np.int32)
         self.lossless = True
+        self.unseen: Int32[np.ndarray, " N"] = np.empty(0, dtype=np.int32)
 
     @abstractmethod
     def encode(self, text: str) -> Int32[np.ndarray, " N"]:
@@ -387,20 +390,6 @@ def load_tokenizer(folder: Path, *, end: bool | None = None) -> Tokenizer:
             from clearhead.text.adapters.registry import load_adapter
 
             return load_adapter(folder, stored)
-
-
-def read_companion(path: Path, digest: str) -> bytes:
-    """Return the bytes of a file that a tokenizer was saved with.
-
-    Raises:
-        DamagedFile: it is missing or its SHA-256 is another.
-    """
-    if not path.is_file():
-        raise DamagedFile(f"{path} is missing.")
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise DamagedFile(f"{path} is not what was written: its SHA-256 differs from the tokenizer's.")
-    return content
 
 
 def characters_of(texts: Iterable[str]) -> str:

@@ -15,8 +15,8 @@ import tokenizers
 from jaxtyping import Int32
 
 from clearhead.core.errors import UserError
-from clearhead.text.bpe import byte_alphabet, cut_long_runs, spelled_bytes
-from clearhead.text.tokenizer import Tokenizer, read_companion, without_surrogates
+from clearhead.text.bpe import byte_alphabet, cut_long_runs, read_companion, spelled_bytes
+from clearhead.text.tokenizer import Tokenizer, without_surrogates
 
 LIBRARY_FILE = "huggingface.json"
 

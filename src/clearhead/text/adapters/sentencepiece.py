@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Int32
 
 from clearhead.core.errors import UserError
-from clearhead.text.bpe import suited_vocabulary_size
+from clearhead.text.bpe import read_companion, suited_vocabulary_size
 from clearhead.text.config import SentencePieceConfig
-from clearhead.text.tokenizer import Tokenizer, read_companion, without_surrogates
+from clearhead.text.tokenizer import Tokenizer, without_surrogates
 
 LIBRARY_FILE = "sentencepiece.model"
 SMALLEST_VOCABULARY = 260

@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Int32
 
 from clearhead.core.errors import UserError, nearest
-from clearhead.text.bpe import BpeTokenizer, byte_alphabet, cut_long_runs, spelled_bytes
+from clearhead.text.bpe import BpeTokenizer, byte_alphabet, cut_long_runs, read_companion, spelled_bytes
 from clearhead.text.config import TiktokenConfig
-from clearhead.text.tokenizer import Tokenizer, read_companion, without_surrogates
+from clearhead.text.tokenizer import Tokenizer, without_surrogates
 
 RANKS_FILE = "ranks.tiktoken"
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
