@@ -101,8 +101,8 @@ def prepare(corpus: Corpus, config: TokenizerConfig, names: Sequence[str | Path]
     validation = np.concatenate(list(shards.token_stream(tokenizer, parts.validation())))
     training = shards.cached(parts, tokenizer)
     sources = describe(corpus, parts, names, text, len(training), len(validation))
-    sources["unseen_ids"] = shards.unseen_ranges(training, tokenizer.vocabulary_size)
-    tokenizer.unseen = shards.ids_of(sources["unseen_ids"])
+    tokenizer.unseen = shards.unseen_ids(training, tokenizer.vocabulary_size)
+    sources["unseen_ids"] = shards.ranges_of(tokenizer.unseen)
     return Dataset(tokenizer, training, validation, sources)
 
 
