@@ -38,9 +38,7 @@ def trained(place: Path, **changes: Any) -> Run:
     return clearhead.train(text, **{**SMALL, "tokenizer": {"kind": "word", "vocabulary_size": 331}, **changes})
 
 
-@pytest.mark.parametrize(
-    "changes", [{}, {"model__tied_head": True}, {"train__averaging": 0.5}, {"preset": "gpt2"}]
-)
+@pytest.mark.parametrize("changes", [{}, {"model__tied_head": True}, {"train__averaging": 0.5}, {"preset": "gpt2"}])
 def test_the_logits_of_the_ids_that_stay_are_what_they_were(place: Path, changes: dict[str, Any]) -> None:
     run = trained(place, **changes)
     small = compact_run(str(run.path))

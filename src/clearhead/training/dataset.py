@@ -13,6 +13,7 @@ from jaxtyping import Int32
 
 from clearhead.core.config import build, to_dict
 from clearhead.core.errors import UserError
+from clearhead.core.files import new_folder
 from clearhead.text import corpus as corpora
 from clearhead.text import shards
 from clearhead.text.config import BpeConfig, CharConfig, SentencePieceConfig, TextConfig, TokenizerConfig
@@ -104,6 +105,28 @@ def prepare(corpus: Corpus, config: TokenizerConfig, names: Sequence[str | Path]
     tokenizer.unseen = shards.unseen_ids(training, tokenizer.vocabulary_size)
     sources["unseen_ids"] = shards.ranges_of(tokenizer.unseen)
     return Dataset(tokenizer, training, validation, sources)
+
+
+def train_saved_tokenizer(
+    names: Sequence[str | Path], config: TokenizerConfig | None, text: TextConfig, folder: Path
+) -> Tokenizer:
+    """Train a tokenizer as a run on these texts would, and save it in a new folder.
+
+    Raises:
+        UserError: the folder exists already, or the vocabulary is too small.
+    """
+    corpus = read_texts(names, text)
+    parts = split(corpus)
+    tokenizer = train_tokenizer(
+        choose_tokenizer(config, corpus.utf8_bytes)[0],
+        parts.training_text,
+        parts.validation_text,
+        end=parts.has_documents,
+        training_bytes=parts.training_bytes,
+    )
+    with new_folder(folder) as temporary:
+        tokenizer.save(temporary)
+    return tokenizer
 
 
 def describe(
