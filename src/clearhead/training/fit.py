@@ -70,6 +70,7 @@ def create(
         notify(sentence)
     data = dataset.prepare(corpus, chosen, texts, config.text)
     config = fit_context(replace(config, tokenizer=chosen), len(data.training), fixed=fixed_context, notify=notify)
+    dataset.document_end(config.model, data.tokenizer)  # refused, if at all, before anything is on disk
     runtime = choose_runtime(config)
     model = build_model(config.model, data.tokenizer.vocabulary_size, seed=config.train.seed).to(runtime.device)
     config = settle(config, data, sum(parameter.numel() for parameter in model.parameters()))
