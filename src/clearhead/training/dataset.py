@@ -14,6 +14,7 @@ from jaxtyping import Int32
 from clearhead.core.config import build, to_dict
 from clearhead.core.errors import UserError
 from clearhead.core.files import new_folder
+from clearhead.model.config import GptConfig, PerDocumentConfig
 from clearhead.text import corpus as corpora
 from clearhead.text import shards
 from clearhead.text.config import BpeConfig, CharConfig, SentencePieceConfig, TextConfig, TokenizerConfig
@@ -169,6 +170,22 @@ def reopen(tokenizer: Tokenizer, validation: Int32[np.ndarray, " N"], sources: d
             "bring the old text back, or train a new run."
         )
     return Dataset(tokenizer, shards.cached(split(corpus), tokenizer), validation, sources)
+
+
+def document_end(model: object, tokenizer: Tokenizer) -> int | None:
+    """Return the id that begins each document, where the model of this config keeps documents apart; else None.
+
+    Raises:
+        UserError: there are no documents.
+    """
+    if not (isinstance(model, GptConfig) and isinstance(model.mask, PerDocumentConfig)):
+        return None
+    if tokenizer.end is None:
+        raise UserError(
+            "model.mask.kind = per_document keeps documents apart, and this text is a single one; "
+            "give several files or rows, or train with --model.mask.kind causal."
+        )
+    return tokenizer.end
 
 
 def measure_baselines(data: Dataset) -> dict[str, dict[str, float | None]]:
