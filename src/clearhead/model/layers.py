@@ -66,15 +66,20 @@ class FeedForward(nn.Module):
         return out
 
 
+def swiglu_hidden(width: int, config: SwiGLUConfig) -> int:
+    """Return the hidden width of a SwiGLU layer: a multiple of 8."""
+    return 8 * max(1, round(config.factor * width / 8))
+
+
 class SwiGLU(nn.Module):
     """Let each position think on its own: output(silu(gate(x)) * up(x)).
 
-    Source: Shazeer 2020, eq. 6. The hidden width is rounded to a multiple of 8.
+    Source: Shazeer 2020, eq. 6.
     """
 
     def __init__(self, width: int, config: SwiGLUConfig, *, bias: bool) -> None:
         super().__init__()
-        hidden = 8 * max(1, round(config.factor * width / 8))
+        hidden = swiglu_hidden(width, config)
         self.gate = nn.Linear(width, hidden, bias=bias)
         self.up = nn.Linear(width, hidden, bias=bias)
         self.output = nn.Linear(hidden, width, bias=bias)
