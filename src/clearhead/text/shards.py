@@ -134,6 +134,20 @@ def in_memory(ids: Integer[np.ndarray, " N"], vocabulary_size: int) -> Tokens:
     return Tokens([stored], [hashlib.sha256(stored.tobytes()).hexdigest()])
 
 
+def unseen_ranges(tokens: Tokens, vocabulary_size: int) -> list[list[int]]:
+    """Return the ids that do not occur, as the first and the last of each unbroken range."""
+    seen = np.zeros(vocabulary_size, dtype=np.bool_)
+    for start in range(0, len(tokens), _STREAM_TOKENS):
+        seen[tokens.read(start, min(start + _STREAM_TOKENS, len(tokens)))] = True
+    edges = np.flatnonzero(np.diff(np.concatenate(([True], seen, [True]))))
+    return [[int(first), int(after) - 1] for first, after in edges.reshape(-1, 2)]
+
+
+def ids_of(ranges: Iterable[Sequence[int]]) -> Int32[np.ndarray, " N"]:
+    """Return the ids of ranges that `unseen_ranges` gave."""
+    return np.concatenate([np.empty(0, np.int32), *(np.arange(a, b + 1, dtype=np.int32) for a, b in ranges)])
+
+
 def build(folder: Path, stream: _Stream, vocabulary_size: int, provenance: Mapping[str, Any]) -> Tokens:
     """Write a stream of ids into a new folder, which appears only when it is complete.
 

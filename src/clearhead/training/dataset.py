@@ -15,7 +15,7 @@ from clearhead.core.config import build, to_dict
 from clearhead.core.errors import UserError
 from clearhead.text import corpus as corpora
 from clearhead.text import shards
-from clearhead.text.config import BpeConfig, CharConfig, TextConfig, TokenizerConfig
+from clearhead.text.config import BpeConfig, CharConfig, SentencePieceConfig, TextConfig, TokenizerConfig
 from clearhead.text.corpus import Corpus
 from clearhead.text.ngrams import baselines
 from clearhead.text.overlap import overlap
@@ -80,6 +80,14 @@ def choose_tokenizer(config: TokenizerConfig | None, num_bytes: int) -> tuple[To
     return BpeConfig(), "Tokenizer: byte-pair encoding, since the text is 4 MB or more."
 
 
+def shortened(config: TokenizerConfig, tokenizer: Tokenizer) -> str:
+    """Return a sentence where a text has not enough in it for the vocabulary that was asked for, else nothing."""
+    wanted = config.vocabulary_size if isinstance(config, BpeConfig | SentencePieceConfig) else None
+    if wanted is None or tokenizer.vocabulary_size >= wanted:
+        return ""
+    return f"The text is short, so the vocabulary has {tokenizer.vocabulary_size} ids, not {wanted}."
+
+
 def prepare(corpus: Corpus, config: TokenizerConfig, names: Sequence[str | Path], text: TextConfig) -> Dataset:
     """Split a text, train a tokenizer on the training part and encode both parts."""
     parts = split(corpus)
@@ -92,9 +100,10 @@ def prepare(corpus: Corpus, config: TokenizerConfig, names: Sequence[str | Path]
     )
     validation = np.concatenate(list(shards.token_stream(tokenizer, parts.validation())))
     training = shards.cached(parts, tokenizer)
-    return Dataset(
-        tokenizer, training, validation, describe(corpus, parts, names, text, len(training), len(validation))
-    )
+    sources = describe(corpus, parts, names, text, len(training), len(validation))
+    sources["unseen_ids"] = shards.unseen_ranges(training, tokenizer.vocabulary_size)
+    tokenizer.unseen = shards.ids_of(sources["unseen_ids"])
+    return Dataset(tokenizer, training, validation, sources)
 
 
 def describe(

@@ -21,7 +21,7 @@ from clearhead.core.run import Run
 from clearhead.core.runtime import Runtime, choose_device, choose_threads
 from clearhead.model.build import build_model
 from clearhead.store import checkpoint
-from clearhead.text.tokenizer import load_tokenizer
+from clearhead.store.load import tokenizer_of
 from clearhead.training import dataset, preflight
 from clearhead.training.config import RunConfig
 from clearhead.training.dataset import Dataset
@@ -69,6 +69,8 @@ def create(
     if sentence:
         notify(sentence)
     data = dataset.prepare(corpus, chosen, texts, config.text)
+    if sentence := dataset.shortened(chosen, data.tokenizer):
+        notify(sentence)
     config = fit_context(replace(config, tokenizer=chosen), len(data.training), fixed=fixed_context, notify=notify)
     runtime = choose_runtime(config)
     model = build_model(config.model, data.tokenizer.vocabulary_size, seed=config.train.seed).to(runtime.device)
@@ -179,7 +181,7 @@ def resume(
     runtime = replace(frozen, threads=threads or frozen.threads, device=device or frozen.device)
     choose_device(runtime.device)
     runtime.apply()
-    tokenizer = load_tokenizer(run.tokenizer)
+    tokenizer = tokenizer_of(run)
     validation = np.fromfile(run.path / runs.VALIDATION_FILE, dtype="<i4").astype(np.int32)
     data = dataset.reopen(tokenizer, validation, run.data(), run.path)
     model = build_model(config.model, tokenizer.vocabulary_size, seed=config.train.seed).to(runtime.device)
