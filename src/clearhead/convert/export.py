@@ -100,7 +100,7 @@ def require_gpt(loaded: Loaded) -> GPT:
 def _card(loaded: Loaded, folder: Path, context_length: int, checked: str) -> str:
     licence = loaded.run.data().get("licence")
     front = {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["clearhead"]}
-    prompt = parity.sample_text(loaded)[:8]
+    prompt = parity.prompt_of(loaded)
     num_tokens = max(1, context_length - len(loaded.tokenizer.encode(prompt)))
     return card(
         loaded,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,15 @@ RESULTS = ["return_dict", "output_attentions", "output_hidden_states"]
 ORIGIN = ["architectures", "transformers_version", "_name_or_path", "_attn_implementation_autoset"]
 WITHOUT_EFFECT = frozenset((*TRAINING, *MEMORY, *SUMMARY_HEAD, *CLASSIFIER, *TOKENIZER, *RESULTS, *ORIGIN))
 """The settings that do not change the logits."""
+
+SIZES = frozenset(
+    (
+        *("kind", "num_layers", "num_heads", "num_kv_heads", "width", "context_length", "positions.base", "bias"),
+        *("norm.epsilon", "norm.gain", "norm.bias", "feed_forward.factor", "tied_head"),
+        *("kernel", "dropout", "initialization"),
+    )
+)
+"""Our settings that are sizes, that every form expresses, or that do not change what a trained model computes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +101,22 @@ def require(family: Family, name: str, value: object, wanted: object) -> None:
         raise UserError(f"A {family.title} with {name} = {value!r} cannot be imported, only one with {wanted!r}.")
 
 
-def misfits(family: Family, config: GptConfig) -> list[str]:
-    """Name the settings of ours that the family cannot express, such as `model.qk_norm = true`."""
+def misfits(config: GptConfig, needed: Mapping[str, Collection[Any]], known: Collection[str] = SIZES) -> list[str]:
+    """Name the settings of ours that another form cannot express, such as `model.qk_norm = true`.
+
+    Args:
+        needed: settings, each with the values that can be expressed.
+        known: settings of which every value can. Any other may only be what it is by default.
+    """
     ours = flat(to_dict(config)) | {"num_kv_heads": None if config.kv_heads == config.num_heads else config.kv_heads}
-    found = [name for name, values in family.needed.items() if ours.get(name) not in values]
-    return [f"model.{name} = {_as_toml(ours[name])}" for name in found]
+    usual = flat(to_dict(GptConfig()))
+    fitting = {name: needed.get(name, (usual.get(name),)) for name in ours if name in needed or name not in known}
+    return [f"model.{name} = {_as_toml(ours[name])}" for name, values in fitting.items() if ours[name] not in values]
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return words as a sentence lists them: `a, b and c`."""
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
 
 
 def flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typing import Any
 from clearhead.convert.family import Family, Tie, require
 from clearhead.core.config import merge
 from clearhead.model import shapes
-from clearhead.model.config import FeedForwardConfig, GptConfig
+from clearhead.model.config import GptConfig
+from clearhead.model.layers import hidden_width
 
 ACTIVATIONS = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "relu": "relu", "relu2": "squared_relu"}
 """What activations are called there and here; of two names there, the first is written."""
@@ -81,14 +82,13 @@ def read(settings: dict[str, Any]) -> GptConfig:
 
 def write(config: GptConfig) -> dict[str, Any]:
     """Return the settings of a GPT-2 by which it computes what our model does."""
-    assert isinstance(config.feed_forward, FeedForwardConfig)
     kinds = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
     return {
         "n_positions": config.context_length,
         "n_embd": config.width,
         "n_layer": config.num_layers,
         "n_head": config.num_heads,
-        "n_inner": max(1, round(config.feed_forward.factor * config.width)),
+        "n_inner": hidden_width(config.feed_forward, config.width),
         "activation_function": kinds[config.feed_forward.kind],
         "layer_norm_epsilon": config.norm.epsilon,
         "tie_word_embeddings": config.tied_head,

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from clearhead.convert.family import Family, misfits, settings_of, to_ours, to_theirs
+from clearhead.convert.family import Family, listed, misfits, settings_of, to_ours, to_theirs
 from clearhead.convert.gpt2 import GPT2
 from clearhead.convert.llama import LLAMA
 from clearhead.core.errors import UserError, nearest
@@ -66,11 +66,11 @@ def family_for(config: GptConfig) -> Family:
     Raises:
         UserError: there is none; the nearest one and what it lacks are named.
     """
-    lacking = {name: misfits(family, config) for name, family in FAMILIES.items()}
+    lacking = {name: misfits(config, family.needed) for name, family in FAMILIES.items()}
     name = min(lacking, key=lambda name: len(lacking[name]))
     if lacking[name]:
         raise UserError(
-            f"A {FAMILIES[name].title} of transformers, which comes nearest, cannot express {_listed(lacking[name])}; "
+            f"A {FAMILIES[name].title} of transformers, which comes nearest, cannot express {listed(lacking[name])}; "
             f"train with --preset {name} in order to export, or let clearhead export RUN eject write this model as it "
             "is."
         )
@@ -85,7 +85,3 @@ def _family_of(config: Mapping[str, Any]) -> Family:
             f"{' and '.join(FAMILIES)} can.{nearest(str(name), FAMILIES)}"
         )
     return FAMILIES[name]
-
-
-def _listed(words: list[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]

@@ -9,8 +9,8 @@ from clearhead.convert.family import Family, Tie, require
 from clearhead.core.config import merge
 from clearhead.core.errors import UserError
 from clearhead.model import shapes
-from clearhead.model.config import GptConfig, RotaryConfig, SwiGLUConfig
-from clearhead.model.layers import swiglu_hidden
+from clearhead.model.config import GptConfig, RotaryConfig
+from clearhead.model.layers import hidden_width
 
 CARRIED = {
     "vocab_size": 32000,
@@ -104,10 +104,9 @@ def rotary_base(settings: Mapping[str, Any]) -> float:
 def write(config: GptConfig) -> dict[str, Any]:
     """Return the settings of a Llama by which it computes what our model does."""
     assert isinstance(config.positions, RotaryConfig)
-    assert isinstance(config.feed_forward, SwiGLUConfig)
     return {
         "hidden_size": config.width,
-        "intermediate_size": swiglu_hidden(config.width, config.feed_forward),
+        "intermediate_size": hidden_width(config.feed_forward, config.width),
         "num_hidden_layers": config.num_layers,
         "num_attention_heads": config.num_heads,
         "num_key_value_heads": config.kv_heads,

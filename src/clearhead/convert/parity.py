@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,6 +143,12 @@ def sample_text(loaded: Loaded) -> str:
     """Return the start of a run's validation part, or built-in tales where it has none."""
     ids = validation_ids(loaded)[: 1 << 16]
     return loaded.tokenizer.decode(ids) if len(ids) else "\n\n".join(tale.text for tale in tales(100_000, seed=1))
+
+
+def prompt_of(loaded: Loaded) -> str:
+    """Return the first words of that text, letters and single spaces alone."""
+    found = re.search(r"\w{2,} \w+(?: \w+)?", loaded.tokenizer.drop_unknown(sample_text(loaded))[0])
+    return found[0] if found else ""
 
 
 def validation_ids(loaded: Loaded) -> np.ndarray[Any, np.dtype[np.int32]]:

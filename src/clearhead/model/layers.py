@@ -45,12 +45,18 @@ def gelu_tanh(x: Tensor) -> Tensor:
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": gelu_tanh, "squared_relu": squared_relu}
 
 
+def hidden_width(config: FeedForwardConfig | SwiGLUConfig, width: int) -> int:
+    """Return F, the hidden width of a feed-forward layer; that of a SwiGLU layer is a multiple of 8."""
+    step = 8 if isinstance(config, SwiGLUConfig) else 1
+    return step * max(1, round(config.factor * width / step))
+
+
 class FeedForward(nn.Module):
     """Let each position think on its own: output(activation(up(x)))."""
 
     def __init__(self, width: int, config: FeedForwardConfig, *, bias: bool) -> None:
         super().__init__()
-        hidden = max(1, round(config.factor * width))
+        hidden = hidden_width(config, width)
         self.up = nn.Linear(width, hidden, bias=bias)
         self.activation = ACTIVATIONS[config.kind]
         self.output = nn.Linear(hidden, width, bias=bias)
@@ -66,11 +72,6 @@ class FeedForward(nn.Module):
         return out
 
 
-def swiglu_hidden(width: int, config: SwiGLUConfig) -> int:
-    """Return the hidden width of a SwiGLU layer: a multiple of 8."""
-    return 8 * max(1, round(config.factor * width / 8))
-
-
 class SwiGLU(nn.Module):
     """Let each position think on its own: output(silu(gate(x)) * up(x)).
 
@@ -79,7 +80,7 @@ class SwiGLU(nn.Module):
 
     def __init__(self, width: int, config: SwiGLUConfig, *, bias: bool) -> None:
         super().__init__()
-        hidden = swiglu_hidden(width, config)
+        hidden = hidden_width(config, width)
         self.gate = nn.Linear(width, hidden, bias=bias)
         self.up = nn.Linear(width, hidden, bias=bias)
         self.output = nn.Linear(hidden, width, bias=bias)
