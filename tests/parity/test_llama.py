@@ -188,6 +188,6 @@ def test_what_no_family_can_express_is_refused_by_name(shape: Callable[[], GptCo
 def test_the_nearest_family_is_named() -> None:
     odd = replace(shapes.gpt2(), feed_forward=SwiGLUConfig(), num_kv_heads=2)
     with pytest.raises(
-        UserError, match=r'GPT-2 .* express model.feed_forward.kind = "swiglu" and model.num_kv_heads = 2;'
+        UserError, match=r'GPT-2 .* express model\.num_kv_heads = 2 and model\.feed_forward\.kind = "swiglu";'
     ):
         to_transformers(odd, {}, VOCABULARY_SIZE)

@@ -16,7 +16,7 @@ SAID = {
     "hf": "AutoModelForCausalLM and AutoTokenizer load it. Checked with transformers {transformers}: logits differ by "
     "at most {largest_difference:.2g} on {tokens_compared:,} tokens; {strings:,} strings have the same ids.",
     "eject": "model.py has {lines} lines and needs {needs}; its logits differ by at most {largest_difference:.2g}.\n"
-    'Try: python {folder}/model.py "Once"',
+    'Try: python {folder}/model.py "{prompt}"',
 }
 
 

@@ -72,7 +72,7 @@ def eject(loaded: Loaded, folder: Path) -> dict[str, Any]:
     """
     model = require_gpt(loaded)
     source = source_of(loaded, model)
-    facts = {"lines": source.count("\n"), "needs": needs(loaded.tokenizer)}
+    facts = {"lines": source.count("\n"), "needs": needs(loaded.tokenizer), "prompt": prompt_of(loaded)}
     with new_folder(folder) as temporary:
         write_atomically(temporary / CODE_FILE, source)
         tensors = model_tensors(model)
@@ -80,7 +80,7 @@ def eject(loaded: Loaded, folder: Path) -> dict[str, Any]:
         save_tensors(temporary / TEST_FILE, _noted(loaded, model))
         _write_vocabulary(loaded.tokenizer, temporary)
         said = self_test(temporary / CODE_FILE)
-        shown = LOADING.format(prompt=prompt_of(loaded), **facts)
+        shown = LOADING.format(**facts)
         text = card(loaded, front={"tags": ["clearhead"]}, loading=shown, parity=CHECKED.format(said=said))
         write_atomically(temporary / CARD_FILE, text)
     difference = re.search(r"at most (\S+)\.$", said)

@@ -146,8 +146,9 @@ def sample_text(loaded: Loaded) -> str:
 
 
 def prompt_of(loaded: Loaded) -> str:
-    """Return the first words of that text, letters and single spaces alone."""
-    found = re.search(r"\w{2,} \w+(?: \w+)?", loaded.tokenizer.drop_unknown(sample_text(loaded))[0])
+    """Return a few words of that text, from the start of a line if possible; letters and single spaces alone."""
+    text = loaded.tokenizer.drop_unknown(sample_text(loaded))[0]
+    found = re.search(r"(?<=\n)\w{1,12}(?: \w{1,12}){1,2}", text) or re.search(r"\w{1,12}(?: \w{1,12}){0,2}", text)
     return found[0] if found else ""
 
 
