@@ -52,6 +52,7 @@ LIBRARIES: dict[str, set[str]] = {
     "convert": {"jaxtyping", "torch"},
     "convert/parity.py": {"numpy", "transformers"},
     "training": {"jaxtyping", "numpy", "torch"},
+    "lab": {"jaxtyping", "numpy", "torch"},
     FACADE: {"torch"},
     "cli": {"numpy", "rich"},
     "cli/evaluate.py": {"torch"},  # both only say how many threads torch may use, after the arguments are read

@@ -326,6 +326,7 @@ def test_what_was_read_does_not_stay_in_memory(tmp_path: Path) -> None:
 
 @given(ids=st.lists(st.integers(0, 12), min_size=1, max_size=19))
 def test_unseen_ranges_hold_what_does_not_occur(ids: list[int]) -> None:
-    ranges = shards.unseen_ranges(shards.in_memory(np.array(ids), 13), 13)
-    assert shards.ids_of(ranges).tolist() == sorted(set(range(13)) - set(ids))
+    unseen = shards.unseen_ids(shards.in_memory(np.array(ids), 13), 13)
+    ranges = shards.ranges_of(unseen)
+    assert unseen.tolist() == shards.ids_of(ranges).tolist() == sorted(set(range(13)) - set(ids))
     assert all(first > last + 1 for (_, last), (first, _) in pairwise(ranges))

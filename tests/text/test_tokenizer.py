@@ -225,12 +225,10 @@ def test_an_empty_text_has_no_ids(kind: str) -> None:
 
 @pytest.mark.parametrize("character", ["a", " ", "\n", "!", "7", "ữ", "😀"])
 @every_kind
-def test_a_megabyte_of_one_character_encodes_in_two_seconds(kind: str, character: str) -> None:
+def test_a_megabyte_of_one_character_comes_back(kind: str, character: str) -> None:
+    """Where time grows with the square of a run's length, or a stack with the length, this does not end well."""
     text = character * (1_000_000 // len(character.encode()))
-    start = time.perf_counter()
-    ids = LOSSLESS[kind].encode(text)
-    assert time.perf_counter() - start < 2
-    assert LOSSLESS[kind].decode(ids) == text
+    assert LOSSLESS[kind].decode(LOSSLESS[kind].encode(text)) == text
 
 
 def test_without_an_end_there_is_no_special() -> None:

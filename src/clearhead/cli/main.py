@@ -16,10 +16,11 @@ VERBS = {
     "train": "train a model on texts",
     "sample": "write with a trained model",
     "eval": "measure how good a trained model is",
-    "tokens": "see a text as tokens",
+    "tokens": "see a text as tokens; compare, train, export tokenizers",
     "data": "list, fetch and make texts",
     "export": "write a trained model for other programs",
     "import": "make a run of a model from elsewhere",
+    "lab": "answer questions by experiments",
     "runs": "list and show what was trained",
     "config": "print all settings as commented TOML",
 }

@@ -134,17 +134,22 @@ def in_memory(ids: Integer[np.ndarray, " N"], vocabulary_size: int) -> Tokens:
     return Tokens([stored], [hashlib.sha256(stored.tobytes()).hexdigest()])
 
 
-def unseen_ranges(tokens: Tokens, vocabulary_size: int) -> list[list[int]]:
-    """Return the ids that do not occur, as the first and the last of each unbroken range."""
+def unseen_ids(tokens: Tokens, vocabulary_size: int) -> Int32[np.ndarray, " _"]:
+    """Return the ids that do not occur, in one pass."""
     seen = np.zeros(vocabulary_size, dtype=np.bool_)
     for start in range(0, len(tokens), _STREAM_TOKENS):
         seen[tokens.read(start, min(start + _STREAM_TOKENS, len(tokens)))] = True
-    edges = np.flatnonzero(np.diff(np.concatenate(([True], seen, [True]))))
-    return [[int(first), int(after) - 1] for first, after in edges.reshape(-1, 2)]
+    return np.flatnonzero(~seen).astype(np.int32)
+
+
+def ranges_of(ids: Int32[np.ndarray, " N"]) -> list[list[int]]:
+    """Return the first and the last of each unbroken range of ascending ids: a short form for JSON."""
+    parts = np.split(ids, np.flatnonzero(np.diff(ids) > 1) + 1)
+    return [[int(part[0]), int(part[-1])] for part in parts if len(part)]
 
 
 def ids_of(ranges: Iterable[Sequence[int]]) -> Int32[np.ndarray, " N"]:
-    """Return the ids of ranges that `unseen_ranges` gave."""
+    """Return the ids of ranges that `ranges_of` gave."""
     return np.concatenate([np.empty(0, np.int32), *(np.arange(a, b + 1, dtype=np.int32) for a, b in ranges)])
 
 

@@ -13,6 +13,8 @@ from jaxtyping import Int32
 
 from clearhead.core.config import build, to_dict
 from clearhead.core.errors import UserError
+from clearhead.core.files import new_folder
+from clearhead.model.config import GptConfig, PerDocumentConfig
 from clearhead.text import corpus as corpora
 from clearhead.text import shards
 from clearhead.text.config import BpeConfig, CharConfig, SentencePieceConfig, TextConfig, TokenizerConfig
@@ -101,9 +103,31 @@ def prepare(corpus: Corpus, config: TokenizerConfig, names: Sequence[str | Path]
     validation = np.concatenate(list(shards.token_stream(tokenizer, parts.validation())))
     training = shards.cached(parts, tokenizer)
     sources = describe(corpus, parts, names, text, len(training), len(validation))
-    sources["unseen_ids"] = shards.unseen_ranges(training, tokenizer.vocabulary_size)
-    tokenizer.unseen = shards.ids_of(sources["unseen_ids"])
+    tokenizer.unseen = shards.unseen_ids(training, tokenizer.vocabulary_size)
+    sources["unseen_ids"] = shards.ranges_of(tokenizer.unseen)
     return Dataset(tokenizer, training, validation, sources)
+
+
+def train_saved_tokenizer(
+    names: Sequence[str | Path], config: TokenizerConfig | None, text: TextConfig, folder: Path
+) -> Tokenizer:
+    """Train a tokenizer as a run on these texts would, and save it in a new folder.
+
+    Raises:
+        UserError: the folder exists already, or the vocabulary is too small.
+    """
+    corpus = read_texts(names, text)
+    parts = split(corpus)
+    tokenizer = train_tokenizer(
+        choose_tokenizer(config, corpus.utf8_bytes)[0],
+        parts.training_text,
+        parts.validation_text,
+        end=parts.has_documents,
+        training_bytes=parts.training_bytes,
+    )
+    with new_folder(folder) as temporary:
+        tokenizer.save(temporary)
+    return tokenizer
 
 
 def describe(
@@ -148,6 +172,22 @@ def reopen(tokenizer: Tokenizer, validation: Int32[np.ndarray, " N"], sources: d
             "bring the old text back, or train a new run."
         )
     return Dataset(tokenizer, shards.cached(split(corpus), tokenizer), validation, sources)
+
+
+def document_end(model: object, tokenizer: Tokenizer) -> int | None:
+    """Return the id that begins each document, where the model of this config keeps documents apart; else None.
+
+    Raises:
+        UserError: there are no documents.
+    """
+    if not (isinstance(model, GptConfig) and isinstance(model.mask, PerDocumentConfig)):
+        return None
+    if tokenizer.end is None:
+        raise UserError(
+            "model.mask.kind = per_document keeps documents apart, and this text is a single one; "
+            "give several files or rows, or train with --model.mask.kind causal."
+        )
+    return tokenizer.end
 
 
 def measure_baselines(data: Dataset) -> dict[str, dict[str, float | None]]:

@@ -12,13 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clearhead.core.errors import UserError
-from clearhead.text.adapters.tiktoken import GPT2_PATTERN, TiktokenTokenizer, ranks_of, same_ids
+from clearhead.text.adapters.tiktoken import GPT2_PATTERN, TiktokenTokenizer, export, ranks_of
 from clearhead.text.bpe import BpeTokenizer, byte_alphabet
 from clearhead.text.config import TiktokenConfig
 from clearhead.text.tokenizer import END, ByteTokenizer, load_tokenizer
 
 TEXT = "The cat sat on the mat.\n\n  The dog's seen it all, sat on 317 cats; trăm năm trong cõi người ta.\n" * 5
 BPE = BpeTokenizer.train([TEXT], vocabulary_size=293, end=True)
+RANKS = {BPE.decode_bytes([token]): token for token in range(292)}
+EXPORTED = TiktokenTokenizer(RANKS, pattern=GPT2_PATTERN, specials={}, end=False)
 URL = "https://example.invalid/tiny.tiktoken"
 
 
@@ -37,20 +39,21 @@ def read(path: Path, *, end: bool = False, **fields: str) -> TiktokenTokenizer:
     ).map("".join)
 )
 def test_exported_ranks_give_the_same_ids(text: str) -> None:
-    assert same_ids(BPE, text)
+    assert EXPORTED.encode(text).tolist() == BPE.encode(text).tolist()
 
 
 def test_exported_ranks_are_read_back_as_a_file(tmp_path: Path) -> None:
     path = tmp_path / "ours.tiktoken"
-    path.write_bytes(ranks_of(BPE))
+    assert export(BPE, [TEXT, "cat"], path) == len(BPE.encode(TEXT)) + len(BPE.encode("cat"))
+    assert path.read_bytes() == ranks_of(BPE)
     tokenizer = read(path, end=True)
     assert tokenizer.encode(TEXT).tolist() == BPE.encode(TEXT).tolist()
     assert tokenizer.specials == BPE.specials
     assert ranks_of(tokenizer) == ranks_of(BPE)
-    assert tiktoken.load.load_tiktoken_bpe(str(path)) == {BPE.decode_bytes([token]): token for token in range(292)}
+    assert tiktoken.load.load_tiktoken_bpe(str(path)) == RANKS
 
 
-def test_two_pairs_with_one_union_are_told_apart() -> None:
+def test_two_pairs_with_one_union_are_told_apart(tmp_path: Path) -> None:
     """We know "abc" only as ab+c; tiktoken also makes it of a+bc where bc comes first."""
     alphabet = [*byte_alphabet()]
     merges = [("b", "c"), ("a", "b"), ("ab", "c")]
@@ -59,8 +62,10 @@ def test_two_pairs_with_one_union_are_told_apart() -> None:
     library["model"].update(vocab=vocabulary, merges=[list(pair) for pair in merges])
     ours = BpeTokenizer(json.dumps(library), end=False)
     assert ours.encode("abc").size == 2
-    assert not same_ids(ours, "abc")
-    assert same_ids(ours, "bc ab")
+    export(ours, ["bc ab"], tmp_path / "x.tiktoken")
+    with pytest.raises(UserError, match="not written: tiktoken would give a text other ids"):
+        export(ours, ["bc ab", "abc"], tmp_path / "y.tiktoken")
+    assert not (tmp_path / "y.tiktoken").exists()
 
 
 def test_only_pairs_have_ranks() -> None:

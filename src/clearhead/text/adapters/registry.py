@@ -1,4 +1,7 @@
-"""The tokenizers of other libraries, by configuration and by what was stored; each library is imported when needed."""
+"""The tokenizers that are not in `text/tokenizer.py`, by configuration and by what was stored.
+
+Each library is imported when it is needed.
+"""
 
 from __future__ import annotations
 
@@ -57,5 +60,9 @@ def load_adapter(folder: Path, stored: Mapping[str, Any]) -> Tokenizer:
             from clearhead.text.adapters.huggingface import HuggingFaceTokenizer
 
             return HuggingFaceTokenizer.load(folder, stored)
+        case "compact":
+            from clearhead.text.compact import CompactTokenizer
+
+            return CompactTokenizer.load(folder, stored)
         case kind:
             raise NewerFormat(f'{folder / FILE} is of kind "{kind}", which this version lacks; use a newer clearhead.')

@@ -6,8 +6,8 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from clearhead.core.errors import UserError, nearest
+from clearhead.core.files import write_atomically
 from clearhead.text.bpe import BpeTokenizer, byte_alphabet, cut_long_runs, read_companion, spelled_bytes
 from clearhead.text.config import TiktokenConfig
 from clearhead.text.tokenizer import Tokenizer, without_surrogates
@@ -108,22 +109,47 @@ class TiktokenTokenizer(Tokenizer):
         }
 
 
+def cached_names() -> list[str]:
+    """Return the encodings that the library knows and has in its cache."""
+    found = []
+    for name in _library().list_encoding_names():
+        with suppress(UserError):
+            _named(name)
+            found.append(name)
+    return found
+
+
+def export(tokenizer: Tokenizer, texts: Iterable[str], path: Path) -> int:
+    """Write our byte pairs as a `.tiktoken` file, and return how many tokens of the texts were found to be equal.
+
+    Raises:
+        UserError: the tokenizer has no pairs, or the file would give a text other ids.
+    """
+    content = ranks_of(tokenizer)
+    exported = TiktokenTokenizer(_ranks_of(tokenizer), pattern=GPT2_PATTERN, specials={}, end=False)
+    compared = 0
+    for text in texts:
+        ids = tokenizer.encode(text)
+        if not np.array_equal(exported.encode(text), ids):
+            raise UserError(
+                f"{path} is not written: tiktoken would give a text other ids, since two pairs of this tokenizer "
+                "have the same union."
+            )
+        compared += len(ids)
+    write_atomically(path, content)
+    return compared
+
+
 def ranks_of(tokenizer: Tokenizer) -> bytes:
     """Return byte-pair merges of our own as the content of a `.tiktoken` file, to be used with `GPT2_PATTERN`.
 
     tiktoken merges any two neighbours whose union is a token, we only the pairs that were merged in training: where
-    two pairs have the same union the ids can differ, so compare them on a text of yours (`same_ids`).
+    two pairs have the same union the ids can differ, so `export` compares them.
 
     Raises:
         UserError: the tokenizer is of another kind.
     """
     return _spell_ranks(_ranks_of(tokenizer))
-
-
-def same_ids(tokenizer: Tokenizer, text: str) -> bool:
-    """Tell whether the exported ranks give a text the ids that the tokenizer gives it."""
-    exported = TiktokenTokenizer(_ranks_of(tokenizer), pattern=GPT2_PATTERN, specials={}, end=False)
-    return np.array_equal(exported.encode(text), tokenizer.encode(text))
 
 
 def _ranks_of(tokenizer: Tokenizer) -> Ranks:
