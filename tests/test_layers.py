@@ -50,6 +50,7 @@ LIBRARIES: dict[str, set[str]] = {
     "store": {"jaxtyping", "numpy", "safetensors", "torch"},
     "generation": {"jaxtyping", "numpy", "torch"},
     "convert": {"jaxtyping", "torch"},
+    "convert/parity.py": {"numpy", "transformers"},
     "training": {"jaxtyping", "numpy", "torch"},
     "lab": {"jaxtyping", "numpy", "torch"},
     FACADE: {"torch"},

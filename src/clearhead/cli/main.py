@@ -18,12 +18,14 @@ VERBS = {
     "eval": "measure how good a trained model is",
     "tokens": "see a text as tokens; compare, train, export tokenizers",
     "data": "list, fetch and make texts",
+    "export": "write a trained model for other programs",
+    "import": "make a run of a model from elsewhere",
     "lab": "answer questions by experiments",
     "runs": "list and show what was trained",
     "doctor": "check what this machine computes, how fast, and what is missing",
     "config": "print all settings as commented TOML",
 }
-MODULES = {"eval": "evaluate"}
+MODULES = {"eval": "evaluate", "import": "importing"}
 
 USAGE = """clearhead trains a GPT on your own text, and shows what happens inside it.
 

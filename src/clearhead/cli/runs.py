@@ -40,7 +40,7 @@ def digest(run: Run) -> dict[str, Any]:
         "seconds": last["seconds"],
         "nats_per_token": evaluated[-1]["nats_per_token"] if evaluated else None,
         "bits_per_byte": evaluated[-1]["bits_per_byte"] if evaluated else None,
-        "reason": stopped[-1]["reason"] if stopped else None,
+        "reason": stopped[-1]["reason"] if stopped else "imported" if "imported" in run.describe() else None,
     }
 
 

@@ -55,12 +55,18 @@ def gelu_tanh(x: Tensor) -> Tensor:
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": gelu_tanh, "squared_relu": squared_relu}
 
 
+def hidden_width(config: FeedForwardConfig | SwiGLUConfig, width: int) -> int:
+    """Return F, the hidden width of a feed-forward layer; that of a SwiGLU layer is a multiple of 8."""
+    step = 8 if isinstance(config, SwiGLUConfig) else 1
+    return step * max(1, round(config.factor * width / step))
+
+
 class FeedForward(nn.Module):
     """Let each position think on its own: output(activation(up(x)))."""
 
     def __init__(self, width: int, config: FeedForwardConfig, *, bias: bool) -> None:
         super().__init__()
-        hidden = max(1, round(config.factor * width))
+        hidden = hidden_width(config, width)
         self.up = nn.Linear(width, hidden, bias=bias)
         self.activation = ACTIVATIONS[config.kind]
         self.output = nn.Linear(hidden, width, bias=bias)
@@ -79,12 +85,12 @@ class FeedForward(nn.Module):
 class SwiGLU(nn.Module):
     """Let each position think on its own: output(silu(gate(x)) * up(x)).
 
-    Source: Shazeer 2020, eq. 6. The hidden width is rounded to a multiple of 8.
+    Source: Shazeer 2020, eq. 6.
     """
 
     def __init__(self, width: int, config: SwiGLUConfig, *, bias: bool) -> None:
         super().__init__()
-        hidden = 8 * max(1, round(config.factor * width / 8))
+        hidden = hidden_width(config, width)
         self.gate = nn.Linear(width, hidden, bias=bias)
         self.up = nn.Linear(width, hidden, bias=bias)
         self.output = nn.Linear(hidden, width, bias=bias)

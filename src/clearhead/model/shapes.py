@@ -9,6 +9,7 @@ from clearhead.model.config import (
     GptConfig,
     LayerNormConfig,
     LearnedConfig,
+    RMSNormConfig,
     RotaryConfig,
     SwiGLUConfig,
 )
@@ -57,6 +58,29 @@ def gpt2(num_layers: int = 4, num_heads: int = 4, width: int = 128, context_leng
 def gpt2_124m() -> GptConfig:
     """GPT-2's smallest published shape."""
     return gpt2(num_layers=12, num_heads=12, width=768, context_length=1024)
+
+
+def llama(num_layers: int = 4, num_heads: int = 4, width: int = 128, context_length: int = 256) -> GptConfig:
+    """Llama's parts in a small shape.
+
+    Source: Touvron et al. 2023, section 2.2.
+    """
+    return GptConfig(
+        num_layers=num_layers,
+        num_heads=num_heads,
+        width=width,
+        context_length=context_length,
+        positions=RotaryConfig(),
+        norm=RMSNormConfig(gain=True),
+        feed_forward=SwiGLUConfig(),
+        embedding_norm=False,
+        convolution=1,
+        bias=False,
+        qk_norm=False,
+        tied_head=False,
+        logit_softcap=None,
+        initialization="normal",
+    )
 
 
 def lecture(

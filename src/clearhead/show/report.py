@@ -87,14 +87,16 @@ def render(
 
 def _header(run: Mapping[str, Any], history: History, data: Mapping[str, Any] | None) -> str:
     created = str(run.get("created", ""))[:16].replace("T", " ")
-    eyebrow = " · ".join(part for part in ("Clearhead run", created, _status(history)) if part)
+    eyebrow = " · ".join(part for part in ("Clearhead run", created, _status(run, history)) if part)
     return (
         f'<header><p class="eyebrow">{escape(eyebrow)}</p><h1>{escape(run.get("name", "run"))}</h1>'
         f'<p class="lead">{escape(_summary(run, history, data))}</p></header>'
     )
 
 
-def _status(history: History) -> str:
+def _status(run: Mapping[str, Any], history: History) -> str:
+    if "imported" in run:
+        return "imported"
     return f"ended: {_ending(history)}" if history.ending else "no end recorded: still running, or cut off"
 
 

@@ -130,7 +130,7 @@ def best(run: Run) -> tuple[int, str, list[str]]:
 
     The newest whole step's state names it; before the first evaluation the newest step stands in.
     """
-    step, troubles = newest(run)
+    step, troubles = newest(run, resumable=False)
     named = read_state(run.step_folder(step))["best"]
     if named and is_whole(run.step_folder(named["step"])):
         return named["step"], named["weights"], troubles
@@ -187,15 +187,18 @@ def log_spaced(steps: int, count: int = 30) -> frozenset[int]:
     return frozenset(round(steps ** (index / (count - 1))) for index in range(count))
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write named tensors in the safetensors format; no two of them may share memory.
+
+    Args:
+        metadata: words that stand in the file's head.
 
     Raises:
         UserError: the disk takes no more.
     """
     whole = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     try:
-        save_file(whole, path)
+        save_file(whole, path, metadata)
     except (SafetensorError, OSError) as error:
         raise cannot_write(path, error) from error
 

@@ -75,7 +75,7 @@ def find_step(selection: Selection) -> tuple[int, str, list[str]]:
     if selection.step == "best":
         return checkpoint.best(selection.run)
     if selection.step == "last":
-        step, notices = checkpoint.newest(selection.run)
+        step, notices = checkpoint.newest(selection.run, resumable=False)
         return step, "average", notices
     return int(selection.step), "average", []
 

@@ -79,6 +79,11 @@ def read_target(loaded: Loaded, text: str | Path | None) -> Target:
     """Return the ids of the run's validation part, or of a text that is read as the run's own was."""
     if text is None:
         stored = np.fromfile(loaded.run.path / runs.VALIDATION_FILE, dtype="<i4")
+        if "imported" in loaded.description:
+            name = loaded.run.name
+            raise UserError(
+                f"{name} was imported without a validation part; name a text: clearhead eval {name} my.txt."
+            )
         return Target("validation", stored.astype(np.int32))
     config = build(TextConfig, loaded.description["config"]["text"], where="text")
     corpus = corpora.read([text], config)

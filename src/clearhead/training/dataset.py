@@ -161,6 +161,8 @@ def reopen(tokenizer: Tokenizer, validation: Int32[np.ndarray, " N"], sources: d
     Raises:
         UserError: the files are gone or are not what the run was trained on.
     """
+    if sources["fingerprint"] is None:
+        raise UserError(f"{run} was imported, so the text that it was trained on is not here.")
     kept = run / "stdin.txt"
     names = [str(kept) if name == "-" else name for name in sources["names"]]
     corpus = read_texts(names, build(TextConfig, sources["text"], where="text"))

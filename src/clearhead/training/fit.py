@@ -182,6 +182,8 @@ def resume(
     run = selection.run
     run.verify()
     description = run.describe()
+    if "imported" in description:
+        raise UserError(f"{run.path} was imported and has no training to go on with; it can be sampled and scored.")
     config = build(RunConfig, description["config"], where="")
     frozen = Runtime(**description["runtime"])
     runtime = replace(

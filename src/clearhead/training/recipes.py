@@ -92,6 +92,16 @@ def gpt2_124m() -> RunConfig:
     )
 
 
+def llama() -> RunConfig:
+    """Llama's parts at 4 layers, 4 heads, width 128, context 256, trained with AdamW and a cosine."""
+    return RunConfig(
+        model=shapes.llama(),
+        optimizer=AdamWConfig(learning_rate=1e-3, beta2=0.95, weight_decay=0.1),
+        schedule=CosineConfig(),
+        train=TrainConfig(sequences_per_step=16),
+    )
+
+
 RECIPES: dict[str, Callable[[], RunConfig]] = {
     "tiny": tiny,
     "tales": tales,
@@ -100,6 +110,7 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "lecture-large": lecture_large,
     "gpt2": gpt2,
     "gpt2-124m": gpt2_124m,
+    "llama": llama,
 }
 
 
