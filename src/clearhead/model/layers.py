@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from clearhead.model.attention import Attention
 from clearhead.model.cache import Slot
 from clearhead.model.config import (
     FeedForwardConfig,
@@ -146,7 +145,7 @@ class Block(nn.Module):
     def __init__(
         self,
         attention_norm: nn.Module,
-        attention: Attention,
+        attention: nn.Module,
         feed_forward_norm: nn.Module,
         convolution: ShortConvolution | None,
         feed_forward: nn.Module,
