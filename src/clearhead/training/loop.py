@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from clearhead.core.errors import DamagedFile
 from clearhead.core.events import (
     Evaluated,
     Event,
@@ -78,13 +79,20 @@ class State:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], average: dict[str, Tensor] | None) -> State:
-        """Bring back a stored state."""
-        inner = {
-            "plan": Plan(**values["plan"]),
-            "best": Best(**values["best"]) if values["best"] else None,
-            "reference": math.inf if values["reference"] is None else values["reference"],
-        }
-        return cls(**{**values, **inner, "average": average})
+        """Bring back a stored state.
+
+        Raises:
+            DamagedFile: it is not one.
+        """
+        try:
+            inner = {
+                "plan": Plan(**values["plan"]),
+                "best": Best(**values["best"]) if values["best"] else None,
+                "reference": math.inf if values["reference"] is None else values["reference"],
+            }
+            return cls(**{**values, **inner, "average": average})
+        except (KeyError, TypeError) as error:
+            raise DamagedFile(f"A saved step's state does not hold what this version asks for: {error}.") from error
 
 
 def nothing(*_: Any) -> None:
