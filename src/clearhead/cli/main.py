@@ -18,7 +18,7 @@ VERBS = {
     "eval": "measure how good a trained model is",
     "tokens": "see a text as tokens",
     "data": "list, fetch and make texts",
-    "runs": "list and show what was trained",
+    "runs": "list, show, verify, reproduce, measure and remove what was trained",
     "config": "print all settings as commented TOML",
 }
 MODULES = {"eval": "evaluate"}

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from clearhead.core.errors import DamagedFile, NewerFormat, UserError
+from clearhead.core.errors import CannotWrite, DamagedFile, NewerFormat, UserError
 
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
@@ -76,7 +76,8 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def make_folder(path: Path) -> None:
@@ -88,9 +89,9 @@ def make_folder(path: Path) -> None:
         sync(folder.parent)
 
 
-def cannot_write(path: Path, error: Exception) -> UserError:
+def cannot_write(path: Path, error: Exception) -> CannotWrite:
     """Return the sentence for a file that the system would not take."""
-    return UserError(
+    return CannotWrite(
         f"Cannot write {path}: {getattr(error, 'strerror', None) or error}. What was stored before is untouched."
     )
 

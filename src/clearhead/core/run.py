@@ -167,7 +167,8 @@ def creating(path: Path, description: Mapping[str, Any], data: Mapping[str, Any]
 
 def leftovers(run: Run) -> list[Path]:
     """Return what a crash left unfinished in a run: only the holder of its lock can tell it from work in progress."""
-    return sorted([*run.path.glob("*.tmp-*"), *run.checkpoints.glob("*.tmp-*"), *run.checkpoints.glob("*/*.tmp-*")])
+    folders = [run.path, run.checkpoints, *map(run.step_folder, run.steps())]
+    return sorted(entry for folder in folders for entry in folder.glob("*.tmp-*"))
 
 
 def remove_leftovers(run: Run) -> None:

@@ -20,7 +20,7 @@ from clearhead.training.dataset import Dataset
 from clearhead.training.evaluate import Evaluator, Score
 from clearhead.training.loop import Hooks, State
 from clearhead.training.schedule import Plan
-from clearhead.training.session import Session, step_budget
+from clearhead.training.session import Record, Session, step_budget
 
 Stop = Callable[[], StopReason | None]
 """Asked after each step; a reason ends the run early."""
@@ -43,16 +43,19 @@ def build_hooks(session: Session, stop: Stop, stop_after: int | None) -> Hooks:
         evaluate=evaluation(session),
         sample=sampling(session),
         save=saving(session),
-        save_due=lambda step: step % save_every(session) == 0,
+        save_due=save_due(session),
         snapshot_due=snapshots(session).__contains__,
         stop=stopping(stop, stop_after),
-        replan=replanning(session),
+        replan=replanning(session) if session.record is None else prescribed(session.record),
     )
 
 
-def save_every(session: Session) -> int:
-    """Return the steps between saved steps."""
-    return session.config.train.save_every or session.state.plan.evaluate_every
+def save_due(session: Session) -> Callable[[int], bool]:
+    """Return what says whether a step should be saved."""
+    if session.record is not None:
+        return session.record.steps.__contains__
+    every = session.config.train.save_every or session.state.plan.evaluate_every
+    return lambda step: step % every == 0
 
 
 def evaluation(session: Session) -> Callable[[nn.Module, bool], dict[str, Score]]:
@@ -151,6 +154,16 @@ def replanning(session: Session) -> Callable[[State], tuple[Plan, str] | None]:
         left = step_budget(session, state.train_seconds / state.step) - state.train_seconds
         plan = replace(state.plan, steps=state.step + max(1, int(left * state.step / state.train_seconds)))
         return plan, f"half of {minutes:g} minutes is over, at {state.step / state.seconds:.1f} steps a second"
+
+    return replan
+
+
+def prescribed(record: Record) -> Callable[[State], tuple[Plan, str] | None]:
+    """Return what brings the plans of an earlier run into force when that run did."""
+
+    def replan(state: State) -> tuple[Plan, str] | None:
+        plan = record.plans.get(state.step, state.plan)
+        return None if plan == state.plan else (plan, "as recorded")
 
     return replan
 
