@@ -116,8 +116,8 @@ def read_state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def newest(run: Run, *, resumable: bool = True) -> tuple[int, list[str]]:
-    """Return the newest step that is whole, and a sentence for each newer one that is not.
+def search(run: Run, *, resumable: bool = True) -> tuple[int | None, list[str]]:
+    """Return the newest step that is whole, if there is one, and a sentence for each newer one that is not.
 
     Args:
         resumable: only steps that hold the optimizers' memory count.
@@ -137,7 +137,19 @@ def newest(run: Run, *, resumable: bool = True) -> tuple[int, list[str]]:
             return step, troubles
     if troubles:
         raise DamagedFile(f"No saved step of {run.path} is whole: {troubles[0]}")
-    raise UserError(f"{run.path} has no saved step yet; clearhead train --resume {run.path} continues it.")
+    return None, troubles
+
+
+def newest(run: Run, *, resumable: bool = True) -> tuple[int, list[str]]:
+    """Return what `search` finds.
+
+    Raises:
+        UserError: nothing is saved yet. DamagedFile: steps are there, but none is whole.
+    """
+    step, troubles = search(run, resumable=resumable)
+    if step is None:
+        raise UserError(f"{run.path} has no saved step yet; clearhead train --resume {run.path} continues it.")
+    return step, troubles
 
 
 def best(run: Run) -> tuple[int, str, list[str]]:

@@ -234,9 +234,8 @@ def inexact_reasons(
 def restore(session: Session, selection: runs.Selection, reasons: list[str], steps_in_all: int | None) -> Session:
     """Put the newest whole step's weights, memory and state into a session."""
     run, state = session.run, session.state
-    notices: list[str] = []
-    if run.steps():
-        step, notices = checkpoint.newest(run)
+    step, notices = checkpoint.search(run)
+    if step is not None:
         stored = checkpoint.load(run, step)
         checkpoint.load_model_tensors(session.model, stored.model)
         session.optimizer.load_tensors(stored.optimizer)
