@@ -156,3 +156,27 @@ def test_shared_weights_are_stored_once() -> None:
     tied = torch.nn.ModuleDict({"a": torch.nn.Linear(3, 3, bias=False), "b": torch.nn.Linear(3, 3, bias=False)})
     tied["b"].weight = tied["a"].weight
     assert list(checkpoint.model_tensors(tied)) == ["a.weight"]
+
+
+def test_a_damaged_older_step_does_not_end_the_run(run: Run) -> None:
+    for step in (1, 2, 3):
+        stored(run, step, best=3)
+    (run.step_folder(1) / "manifest.json").write_text("?")
+    checkpoint.rotate(run, "newest", frozenset())
+    assert run.steps() == [2, 3]
+
+
+def test_nothing_is_removed_while_the_newest_step_is_damaged(run: Run) -> None:
+    for step in (1, 2, 3, 4):
+        stored(run, step, best=4)
+    (run.step_folder(4) / "state.json").unlink()
+    checkpoint.rotate(run, "newest", frozenset())
+    assert run.steps() == [1, 2, 3, 4]
+
+
+def test_a_step_in_the_place_of_another_is_refused(run: Run) -> None:
+    stored(run, 1)
+    stored(run, 2).rename(run.step_folder(3))
+    with pytest.raises(DamagedFile, match="step-3 holds step 2"):
+        checkpoint.load(run, 3)
+    assert checkpoint.newest(run)[0] == 1

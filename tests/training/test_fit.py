@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import clearhead
 from clearhead.core.config import merge
 from clearhead.core.errors import DamagedFile, UserError
 from clearhead.core.events import read
+from clearhead.core.files import lock
 from clearhead.core.run import Run, Selection
 from clearhead.store.load import load
 from clearhead.training import dataset, fit
@@ -285,3 +287,40 @@ def test_a_vocabulary_that_a_short_text_cannot_fill_is_told(place: Path, kind: s
     session = create(place, small(**{"tokenizer": {"kind": kind, "vocabulary_size": 7919}}), notify=told.append)
     size = session.data.tokenizer.vocabulary_size
     assert f"The text is short, so the vocabulary has {size} ids, not 7919." in told
+
+
+def test_leftovers_are_removed_only_under_the_lock(place: Path) -> None:
+    session = create(place)
+    list(fit.train(session, stop_after=3))
+    leftover = session.run.checkpoints / "step-6.tmp-0123"
+    leftover.mkdir()
+    with lock(session.run.path):
+        with pytest.raises(UserError, match="trained by another process"):
+            list(fit.train(fit.resume(Selection(session.run, "last"))))
+        assert leftover.exists()
+    list(fit.train(fit.resume(Selection(session.run, "last"))))
+    assert not leftover.exists()
+
+
+def test_standard_input_does_not_stay_where_no_run_came_of_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (place / "text.txt").read_bytes()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
+    with pytest.raises(UserError, match="at most"):
+        fit.create(["-"], small(**{"model.context_length": 9000}), fixed_context=True)
+    assert list((place / "runs").iterdir()) == []
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
+    session = fit.create(["-"], small())
+    assert [entry.name for entry in (place / "runs").iterdir()] == ["stdin-1"]
+    assert (session.run.path / "stdin.txt").read_bytes() == text
+
+
+def test_a_run_killed_before_its_last_evaluation_is_evaluated(place: Path) -> None:
+    session = create(place)
+    for event in fit.train(session):
+        if event.name == "saved" and event.step == 6:
+            break
+    assert not fit.is_scored(session)
+    events = list(fit.train(fit.resume(Selection(session.run, "last"))))
+    assert [event.step for event in events if event.name == "evaluated"] == [6]
+    again = list(fit.train(fit.resume(Selection(session.run, "last"))))
+    assert [event.name for event in again] == ["started", "stopped"]

@@ -33,7 +33,7 @@ NUM_STEPS = 100
 
 BOUND = 1e-3
 """How far a loss may lie from the stored one, relatively. Between kinds of CPU, threads and versions of torch rounding
-differs, and training amplifies it: over these steps to at most a fortieth of this where it was measured (docs/log.md)."""
+differs, and training amplifies it: over these steps to a fortieth of this where it was measured (docs/log.md)."""
 
 SMALL = {"model.num_layers": 2, "model.num_heads": 2, "model.width": 24, "model.context_length": 16}
 PARTS: dict[str, dict[str, Any]] = {

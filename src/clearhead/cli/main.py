@@ -21,7 +21,7 @@ VERBS = {
     "export": "write a trained model for other programs",
     "import": "make a run of a model from elsewhere",
     "lab": "answer questions by experiments",
-    "runs": "list and show what was trained",
+    "runs": "list, show, verify, reproduce, measure and remove what was trained",
     "doctor": "check what this machine computes, how fast, and what is missing",
     "config": "print all settings as commented TOML",
 }

@@ -17,6 +17,10 @@ class DamagedFile(UserError):
     """A stored file is not what was written: a hash, a length or a format does not fit."""
 
 
+class CannotWrite(UserError):
+    """The system takes no more: a full disk, a folder that may not be written to."""
+
+
 class NewerFormat(UserError):
     """A stored file was written by a newer version of the program than this one."""
 

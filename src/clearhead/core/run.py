@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from clearhead.core.errors import DamagedFile, NewerFormat, UserError, nearest
-from clearhead.core.files import new_folder, read_json, to_json, verify_folder, write_atomically
-
-FORMAT = 1
-"""The format of run.json and of a step's state.json that this version writes."""
+from clearhead.core.files import lock, new_folder, read_json, remove_folder, to_json, verify_folder, write_atomically
+from clearhead.core.migrations import FORMAT, migrate
 
 RUN_FILE = "run.json"
 DATA_FILE = "data.json"
@@ -80,21 +78,24 @@ class Selection:
 
 
 def read_versioned(path: Path) -> dict[str, Any]:
-    """Return a stored JSON object whose format this version knows.
+    """Return a stored JSON object in the present format.
 
     Raises:
         DamagedFile: it is not such an object.
         NewerFormat: a newer version wrote it.
     """
     content = read_json(path)
-    if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+    if not isinstance(content, dict) or not isinstance(content.get("format"), int) or content["format"] < 1:
         raise DamagedFile(f"{path} is not a file of this program's: it has no format number.")
     if content["format"] > FORMAT:
         raise NewerFormat(
             f"{path} has format {content['format']}, and this version reads up to {FORMAT}: "
             "update the program (pip install --upgrade clearhead)."
         )
-    return content
+    try:
+        return migrate(path.name, content)
+    except (KeyError, TypeError):
+        raise DamagedFile(f"{path} does not hold what its format {content['format']} asks for.") from None
 
 
 def runs_folder() -> Path:
@@ -164,10 +165,29 @@ def creating(path: Path, description: Mapping[str, Any], data: Mapping[str, Any]
         yield folder
 
 
+def leftovers(run: Run) -> list[Path]:
+    """Return what a crash left unfinished in a run: only the holder of its lock can tell it from work in progress."""
+    folders = [run.path, run.checkpoints, *map(run.step_folder, run.steps())]
+    return sorted(entry for folder in folders for entry in folder.glob("*.tmp-*"))
+
+
 def remove_leftovers(run: Run) -> None:
-    """Remove the unfinished steps that a crash left."""
-    for entry in run.checkpoints.glob("step-*.tmp-*") if run.checkpoints.is_dir() else ():
-        shutil.rmtree(entry, ignore_errors=True)
+    """Remove what a crash left unfinished; only while nobody else trains the run."""
+    for entry in leftovers(run):
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+
+
+def remove(run: Run) -> None:
+    """Remove a run with all that is in it.
+
+    Raises:
+        UserError: another process trains it.
+    """
+    with lock(run.path):
+        remove_folder(run.path)
 
 
 def versions() -> dict[str, str]:

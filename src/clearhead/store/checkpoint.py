@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from clearhead.core.errors import DamagedFile, UserError
-from clearhead.core.files import cannot_write, drop_file, manifest, new_folder, to_json, verify_folder, write_atomically
-from clearhead.core.run import FORMAT, Run, read_versioned
+from clearhead.core.files import (
+    cannot_write,
+    drop_file,
+    manifest,
+    new_folder,
+    remove_folder,
+    to_json,
+    verify_folder,
+    write_atomically,
+)
+from clearhead.core.migrations import FORMAT
+from clearhead.core.run import STEP_NAME, Run, read_versioned
 
 MODEL_FILE = "model.safetensors"
 AVERAGE_FILE = "average.safetensors"
@@ -47,7 +57,7 @@ def save(run: Run, checkpoint: Checkpoint) -> Path:
     if folder.exists():
         if is_whole(folder) and (holds(folder, OPTIMIZER_FILE) or checkpoint.optimizer is None):
             return folder
-        shutil.rmtree(folder)
+        remove_folder(folder)
     with new_folder(folder) as temporary:
         save_tensors(temporary / MODEL_FILE, checkpoint.model)
         if checkpoint.average is not None:
@@ -68,7 +78,7 @@ def load(run: Run, step: int) -> Checkpoint:
     if not folder.is_dir():
         have = ", ".join(str(number) for number in run.steps()) or "none"
         raise UserError(f"{run.path} has no saved step {step}; it has {have}.")
-    verify_folder(folder)
+    verify_step(folder)
     average, optimizer = holds(folder, AVERAGE_FILE), holds(folder, OPTIMIZER_FILE)
     return Checkpoint(
         step=step,
@@ -79,16 +89,28 @@ def load(run: Run, step: int) -> Checkpoint:
     )
 
 
+def verify_step(folder: Path) -> None:
+    """Check every file of a stored step, and that it is the step that its folder is named after.
+
+    Raises:
+        DamagedFile: names the first file that is missing or differs.
+    """
+    verify_folder(folder)
+    named, state = STEP_NAME.fullmatch(folder.name), read_state(folder)
+    if named is None or state.get("step") != int(named[1]):
+        raise DamagedFile(f"{folder} holds step {state.get('step')}: it was renamed, or swapped with another.")
+
+
 def is_whole(folder: Path) -> bool:
     """Say whether every file of a stored step is what was written."""
     try:
-        verify_folder(folder)
+        verify_step(folder)
     except DamagedFile:
         return False
     return True
 
 
-def is_resumable(run: Run, step: int) -> bool:
+def can_resume_from(run: Run, step: int) -> bool:
     """Say whether a stored step is whole and holds all that training goes on from."""
     folder = run.step_folder(step)
     return is_whole(folder) and holds(folder, OPTIMIZER_FILE)
@@ -101,8 +123,8 @@ def read_state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def newest(run: Run, *, resumable: bool = True) -> tuple[int, list[str]]:
-    """Return the newest step that is whole, and a sentence for each newer one that is not.
+def search(run: Run, *, resumable: bool = True) -> tuple[int | None, list[str]]:
+    """Return the newest step that is whole, if there is one, and a sentence for each newer one that is not.
 
     Args:
         resumable: only steps that hold the optimizers' memory count.
@@ -114,7 +136,7 @@ def newest(run: Run, *, resumable: bool = True) -> tuple[int, list[str]]:
     for step in reversed(run.steps()):
         folder = run.step_folder(step)
         try:
-            verify_folder(folder)
+            verify_step(folder)
         except DamagedFile as error:
             troubles.append(str(error))
             continue
@@ -122,7 +144,19 @@ def newest(run: Run, *, resumable: bool = True) -> tuple[int, list[str]]:
             return step, troubles
     if troubles:
         raise DamagedFile(f"No saved step of {run.path} is whole: {troubles[0]}")
-    raise UserError(f"{run.path} has no saved step yet; clearhead train --resume {run.path} continues it.")
+    return None, troubles
+
+
+def newest(run: Run, *, resumable: bool = True) -> tuple[int, list[str]]:
+    """Return what `search` finds.
+
+    Raises:
+        UserError: nothing is saved yet. DamagedFile: steps are there, but none is whole.
+    """
+    step, troubles = search(run, resumable=resumable)
+    if step is None:
+        raise UserError(f"{run.path} has no saved step yet; clearhead train --resume {run.path} continues it.")
+    return step, troubles
 
 
 def best(run: Run) -> tuple[int, str, list[str]]:
@@ -148,9 +182,11 @@ def rotate(run: Run, keep: str, spaced: frozenset[int]) -> None:
     """
     if keep == "all":
         return
-    step, _ = newest(run)
+    step, troubles = newest(run)
+    if troubles:
+        return
     named = read_state(run.step_folder(step))["best"]
-    resumable = [number for number in run.steps() if holds(run.step_folder(number), OPTIMIZER_FILE)]
+    resumable = [number for number in run.steps() if is_resumable(run.step_folder(number))]
     stay = {*resumable[-2:], named["step"]} if named else set(resumable[-2:])
     for number in run.steps():
         if number in stay:
@@ -158,21 +194,37 @@ def rotate(run: Run, keep: str, spaced: frozenset[int]) -> None:
         if keep == "spaced" and number in spaced:
             strip(run, number)
         else:
-            shutil.rmtree(run.step_folder(number))
+            remove_folder(run.step_folder(number))
 
 
 def drop_after(run: Run, step: int) -> None:
     """Remove the steps that were saved after this one, the newest first."""
     for number in reversed(run.steps()):
         if number > step:
-            shutil.rmtree(run.step_folder(number))
+            remove_folder(run.step_folder(number))
 
 
 def strip(run: Run, step: int) -> None:
     """Leave of a step only what looking at it needs: weights and state."""
     folder = run.step_folder(step)
-    if holds(folder, OPTIMIZER_FILE):
+    if is_resumable(folder):
         drop_file(folder, OPTIMIZER_FILE)
+
+
+def finish_stripping(run: Run) -> None:
+    """Remove the files that a crash kept `strip` from removing, after it had taken them off the manifest."""
+    for folder in map(run.step_folder, run.steps()):
+        with contextlib.suppress(DamagedFile):
+            if not holds(folder, OPTIMIZER_FILE):
+                (folder / OPTIMIZER_FILE).unlink(missing_ok=True)
+
+
+def is_resumable(folder: Path) -> bool:
+    """Say whether a stored step claims to hold the optimizers' memory; one whose manifest is damaged does not."""
+    try:
+        return holds(folder, OPTIMIZER_FILE)
+    except DamagedFile:
+        return False
 
 
 def holds(folder: Path, name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from clearhead.core.runtime import Runtime, choose_device, choose_precision, cho
 from clearhead.model.build import build_model
 from clearhead.store import checkpoint
 from clearhead.store.load import tokenizer_of
+from clearhead.text.corpus import Corpus
 from clearhead.training import dataset, devices, preflight
 from clearhead.training.config import RunConfig
 from clearhead.training.dataset import Dataset
@@ -57,27 +59,44 @@ def create(
         runs.require_free(path)
     path = path or runs.new_path(stem_of(texts))
     runtime = choose_runtime(config)
-    kept_stdin = path.parent / f".{path.name}-stdin.txt" if "-" in map(str, texts) else None
-    if kept_stdin is not None:
-        kept_stdin.parent.mkdir(parents=True, exist_ok=True)
-    corpus = dataset.read_texts(texts, config.text, kept_stdin)
+    with keeping_stdin(path, texts) as kept_stdin:
+        corpus = dataset.read_texts(texts, config.text, kept_stdin)
+        tell_notes(corpus, notify)
+        chosen, sentence = dataset.choose_tokenizer(config.tokenizer, corpus.utf8_bytes)
+        if sentence:
+            notify(sentence)
+        data = dataset.prepare(corpus, chosen, texts, config.text)
+        if sentence := dataset.shortened(chosen, data.tokenizer):
+            notify(sentence)
+        config = fit_context(replace(config, tokenizer=chosen), len(data.training), fixed=fixed_context, notify=notify)
+        dataset.document_end(config.model, data.tokenizer)  # refused, if at all, before anything is on disk
+        model = build_model(config.model, data.tokenizer.vocabulary_size, seed=config.train.seed).to(runtime.device)
+        config = settle(config, data, sum(parameter.numel() for parameter in model.parameters()))
+        run = lay_down(path, config, runtime, data, model, command, kept_stdin)
+    return assemble(run, config, runtime, data, model)
+
+
+@contextmanager
+def keeping_stdin(path: Path, texts: Sequence[str | Path]) -> Iterator[Path | None]:
+    """Give a file beside a new run for what standard input says; unless the run takes it, it does not stay."""
+    if "-" not in map(str, texts):
+        yield None
+        return
+    kept = path.parent / f".{path.name}-stdin.txt"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield kept
+    finally:
+        kept.unlink(missing_ok=True)
+
+
+def tell_notes(corpus: Corpus, notify: Callable[[str], None]) -> None:
+    """Tell what is worth knowing about how a text was read."""
     for note in corpus.notes:
         notify(f"{note[0].upper()}{note[1:]}.")
     for source in corpus.sources:
         for note in source.notes:
             notify(f"{source.name}: {note}.")
-    chosen, sentence = dataset.choose_tokenizer(config.tokenizer, corpus.utf8_bytes)
-    if sentence:
-        notify(sentence)
-    data = dataset.prepare(corpus, chosen, texts, config.text)
-    if sentence := dataset.shortened(chosen, data.tokenizer):
-        notify(sentence)
-    config = fit_context(replace(config, tokenizer=chosen), len(data.training), fixed=fixed_context, notify=notify)
-    dataset.document_end(config.model, data.tokenizer)  # refused, if at all, before anything is on disk
-    model = build_model(config.model, data.tokenizer.vocabulary_size, seed=config.train.seed).to(runtime.device)
-    config = settle(config, data, sum(parameter.numel() for parameter in model.parameters()))
-    run = lay_down(path, config, runtime, data, model, command, kept_stdin)
-    return assemble(run, config, runtime, data, model)
 
 
 def stem_of(texts: Sequence[str | Path]) -> str:
@@ -206,7 +225,7 @@ def first_plan(run: Run) -> Plan | None:
     """Return the plan with which a run began, so that it is not made anew by another probe."""
     for line in read(run.path):
         if line["event"] == "planned" and line["step"] == 0:
-            return Plan(**{field.name: line[field.name] for field in dataclasses.fields(Plan)})
+            return Plan(**{field.name: line[field.name] for field in dataclasses.fields(Plan) if field.name in line})
     return None
 
 
@@ -230,9 +249,8 @@ def inexact_reasons(
 def restore(session: Session, selection: runs.Selection, reasons: list[str], steps_in_all: int | None) -> Session:
     """Put the newest whole step's weights, memory and state into a session."""
     run, state = session.run, session.state
-    notices: list[str] = []
-    if run.steps():
-        step, notices = checkpoint.newest(run)
+    step, notices = checkpoint.search(run)
+    if step is not None:
         state = bring_back(session, step)
     if steps_in_all is not None:
         if steps_in_all <= state.step:
@@ -258,6 +276,7 @@ def train(
     with lock(session.run.path):
         # Only the holder of the lock may: what another process is writing looks like a leftover.
         runs.remove_leftovers(session.run)
+        checkpoint.finish_stripping(session.run)
         yield from record(session.run.path, _events(session, stop, stop_after, baselines))
 
 
@@ -268,7 +287,7 @@ def _events(session: Session, stop: Stop, stop_after: int | None, baselines: boo
         yield Warned(
             **clock(state), code="damaged_step", message=notice, try_=f"clearhead runs show {session.run.name}"
         )
-    if state.step >= state.plan.steps:
+    if state.step >= state.plan.steps and is_scored(session):
         yield Stopped(**clock(state), reason="budget", message=COMPLETE_ALREADY)
         return
     if not state.step:
@@ -285,6 +304,12 @@ def _events(session: Session, stop: Stop, stop_after: int | None, baselines: boo
         hooks=build_hooks(session, stop, stop_after),
     )
     yield from with_background(session, events) if baselines else events
+
+
+def is_scored(session: Session) -> bool:
+    """Say whether the whole evaluation rule was applied at the session's step: a run ends with that, unless killed."""
+    whole = [line for line in read(session.run.path) if line["event"] == "evaluated" and not line["sampled"]]
+    return any(line["step"] == session.state.step for line in whole)
 
 
 def train_run(texts: Sequence[str | Path], *, preset: str, changes: dict[str, Any], path: Path | None = None) -> Run:

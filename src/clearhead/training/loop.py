@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from clearhead.core.errors import is_out_of_memory
+from clearhead.core.errors import DamagedFile, is_out_of_memory
 from clearhead.core.events import (
     Evaluated,
     Event,
@@ -88,14 +88,21 @@ class State:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], average: dict[str, Tensor] | None) -> State:
-        """Bring back a stored state, also one of a time when batches were not skipped yet."""
-        inner = {
-            "plan": Plan(**values["plan"]),
-            "best": Best(**values["best"]) if values["best"] else None,
-            "reference": math.inf if values["reference"] is None else values["reference"],
-            "recent": Recent(**values.get("recent", {})),
-        }
-        return cls(**{**values, **inner, "average": average})
+        """Bring back a stored state, also one of a time when batches were not skipped yet.
+
+        Raises:
+            DamagedFile: it is not one.
+        """
+        try:
+            inner = {
+                "plan": Plan(**values["plan"]),
+                "best": Best(**values["best"]) if values["best"] else None,
+                "reference": math.inf if values["reference"] is None else values["reference"],
+                "recent": Recent(**values.get("recent", {})),
+            }
+            return cls(**{**values, **inner, "average": average})
+        except (KeyError, TypeError) as error:
+            raise DamagedFile(f"A saved step's state does not hold what this version asks for: {error}.") from error
 
     @property
     def batch(self) -> int:

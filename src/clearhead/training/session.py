@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,8 +27,25 @@ EVALUATION_SHARE = 0.05
 
 
 @dataclass(frozen=True)
+class Record:
+    """What a run's own record prescribes to whoever trains it anew.
+
+    Args:
+        plans: the plan that came into force after a step, by step.
+        steps: the steps that were saved.
+    """
+
+    plans: Mapping[int, Plan]
+    steps: frozenset[int]
+
+
+@dataclass(frozen=True)
 class Session:
-    """A run that is ready to train: everything is on disk or in memory."""
+    """A run that is ready to train: everything is on disk or in memory.
+
+    Args:
+        record: what happens when is prescribed, not decided.
+    """
 
     run: Run
     config: RunConfig
@@ -41,6 +59,7 @@ class Session:
     exactness: str = "exact"
     notices: tuple[str, ...] = ()
     objective: Objective = next_token
+    record: Record | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from clearhead.training.dataset import Dataset
 from clearhead.training.evaluate import Evaluator, Score
 from clearhead.training.loop import Hooks, State
 from clearhead.training.schedule import Plan
-from clearhead.training.session import Session, bring_back, step_budget
+from clearhead.training.session import Record, Session, bring_back, step_budget
 
 Stop = Callable[[], StopReason | None]
 """Asked after each step; a reason ends the run early."""
@@ -45,17 +45,20 @@ def build_hooks(session: Session, stop: Stop, stop_after: int | None) -> Hooks:
         evaluate=evaluation(session),
         sample=sampling(session),
         save=saving(session),
-        save_due=lambda step: step % save_every(session) == 0,
+        save_due=save_due(session),
         snapshot_due=snapshots(session).__contains__,
         stop=stopping(stop, stop_after),
-        replan=replanning(session),
+        replan=replanning(session) if session.record is None else prescribed(session.record),
         rewind=rewinding(session),
     )
 
 
-def save_every(session: Session) -> int:
-    """Return the steps between saved steps."""
-    return session.config.train.save_every or session.state.plan.evaluate_every
+def save_due(session: Session) -> Callable[[int], bool]:
+    """Return what says whether a step should be saved."""
+    if session.record is not None:
+        return session.record.steps.__contains__
+    every = session.config.train.save_every or session.state.plan.evaluate_every
+    return lambda step: step % every == 0
 
 
 def evaluation(session: Session) -> Callable[[nn.Module, bool], dict[str, Score]]:
@@ -159,6 +162,16 @@ def replanning(session: Session) -> Callable[[State], tuple[Plan, str] | None]:
     return replan
 
 
+def prescribed(record: Record) -> Callable[[State], tuple[Plan, str] | None]:
+    """Return what brings the plans of an earlier run into force when that run did."""
+
+    def replan(state: State) -> tuple[Plan, str] | None:
+        plan = record.plans.get(state.step, state.plan)
+        return None if plan == state.plan else (plan, "as recorded")
+
+    return replan
+
+
 def rewinding(session: Session) -> Callable[[State], Event | None]:
     """Return what takes a run in trouble back to the last step before that was saved by plan.
 
@@ -168,9 +181,9 @@ def rewinding(session: Session) -> Callable[[State], Event | None]:
     run = session.run
 
     def rewind(state: State) -> Event | None:
-        due = (save_every(session), state.plan.evaluate_every)
+        due = (session.config.train.save_every or state.plan.evaluate_every, state.plan.evaluate_every)
         earlier = [step for step in run.steps() if step < state.step and any(step % every == 0 for every in due)]
-        step = next((step for step in reversed(earlier) if checkpoint.is_resumable(run, step)), None)
+        step = next((step for step in reversed(earlier) if checkpoint.can_resume_from(run, step)), None)
         if step is None:
             return None
         checkpoint.drop_after(run, step)
