@@ -25,15 +25,21 @@ def test_threads_are_probed_and_bounded() -> None:
             choose_threads(wanted)
 
 
-def test_precision_is_probed_unless_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = torch.get_num_threads()
-    assert choose_precision("bf16", "cpu", width=7, threads=1) == "bf16"
-    assert choose_precision(None, "cpu", width=0, threads=1) == "fp32", "nothing is multiplied"
-    for gain, wanted in ((1.4, "fp32"), (1.6, "bf16")):
-        rates = iter((10.0, 10.0 * gain))
-        monkeypatch.setattr(runtime, "_products_per_second", lambda *_, rates=rates: next(rates))
-        assert choose_precision(None, "cpu", width=7, threads=1) == wanted
-    assert torch.get_num_threads() == before
+def test_bf16_is_chosen_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    for able in (True, False):
+        monkeypatch.setattr(runtime, "multiplies_bf16", lambda _, able=able: able)
+        assert choose_precision(None, "cpu", width=128) == ("bf16" if able else "fp32")
+        assert choose_precision(None, "cpu", width=32) == "fp32"
+        assert choose_precision("bf16", "cpu", width=32) == "bf16"
+        assert choose_precision("fp32", "cpu", width=128) == "fp32"
+
+
+def test_a_cpu_that_tells_nothing_has_no_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    for told, able in (({}, False), ({"avx512_bf16": False}, False), ({"amx_bf16": True}, True)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda told=told: told, raising=False)
+        assert runtime.multiplies_bf16("cpu") is able
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not runtime.multiplies_bf16("cpu")
 
 
 def test_bf16_products_leave_weights_alone() -> None:

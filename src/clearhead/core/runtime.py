@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,8 +15,8 @@ from clearhead.core.errors import UserError
 
 Precision = Literal["fp32", "bf16"]
 
-BF16_GAIN = 1.5
-"""How many times faster products must be in bfloat16 to be worth the casts around them."""
+NARROWEST_BF16 = 96
+"""The width of a model from which on bfloat16 is worth the casts around it (docs/log.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,26 +109,25 @@ def choose_threads(wanted: int | None, *, probe_seconds: float = 0.05) -> int:
     return max(rates, key=lambda threads: rates[threads])
 
 
-def choose_precision(
-    wanted: Precision | None, device: str, *, width: int, threads: int, probe_seconds: float = 0.02
-) -> Precision:
-    """Return bf16 where products of a model of this width are clearly faster in it here, else fp32.
+def choose_precision(wanted: Precision | None, device: str, *, width: int) -> Precision:
+    """Return bf16 where it makes a model of this width faster here, else fp32.
 
-    Some CPUs have instructions for bfloat16 and double their rate; others compute it by detours.
+    That is where the device multiplies bfloat16 by instructions of its own, and where the products are large enough to
+    pay for the casts. It is not timed: the same machine must always choose the same, busy or not.
     """
     if wanted is not None:
         return wanted
+    return "bf16" if width >= NARROWEST_BF16 and multiplies_bf16(device) else "fp32"
+
+
+def multiplies_bf16(device: str) -> bool:
+    """Say whether a device has instructions for products in bfloat16."""
     kind = torch.device(device).type
     if kind == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    if kind != "cpu" or not width:
-        return "fp32"
-    before = torch.get_num_threads()
-    plain, halved = (
-        _products_per_second(threads, probe_seconds, width, dtype) for dtype in (torch.float32, torch.bfloat16)
-    )
-    torch.set_num_threads(before)
-    return "bf16" if halved > BF16_GAIN * plain else "fp32"
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # Torch before 2.12 cannot tell what a CPU has.
+    known: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return kind == "cpu" and any(known.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def use_threads(wanted: int | None = None) -> None:

@@ -142,8 +142,8 @@ class TrainConfig:
         seed: what weights, order and dropout are drawn from.
         device: a torch device; without one a CUDA GPU if there is one, else the CPU.
         check_device: compare a few numbers with the CPU's first, and refuse a device that computes wrong ones.
-        precision: "bf16" multiplies matrices in bfloat16; weights stay in float32. Without a word, whichever
-            products of the model's width are faster in here.
+        precision: "bf16" multiplies matrices in bfloat16; weights stay in float32. Without a word, it is
+            used where the device has instructions for it and the model is wide enough to gain.
         threads: CPU threads; without a number, chosen by a probe.
         deterministic: the same bits every time on a CPU.
         compile: let torch.compile make kernels; costs seconds at the start.

@@ -132,7 +132,7 @@ def choose_runtime(config: RunConfig) -> Runtime:
     threads = choose_threads(train.threads)
     # A table of bigrams multiplies nothing and has no width.
     width = getattr(config.model, "width", 0)
-    precision = choose_precision(train.precision, device, width=width, threads=threads)
+    precision = choose_precision(train.precision, device, width=width)
     runtime = Runtime(device, precision, threads, train.deterministic)
     runtime.apply()
     if train.check_device:
