@@ -25,6 +25,9 @@ STRINGS = 1000
 ODD_STRINGS = 300
 LONGEST_PIECE = 200
 ROWS = 4
+MOST_LOGITS = 1 << 25
+"""Of a large vocabulary, fewer windows are compared, so that memory stays small."""
+
 TOLERANCE = 1e-4
 """The largest difference of logits, as a share of the largest logit, that rounding explains."""
 
@@ -160,9 +163,10 @@ def validation_ids(loaded: Loaded) -> np.ndarray[Any, np.dtype[np.int32]]:
 def probe_tokens(loaded: Loaded) -> Int[Tensor, "B T"]:
     """Return windows as long as the context: of the validation part as far as it goes, and of ids at random."""
     context = int(loaded.model.context_length)  # type: ignore[arg-type]
+    rows = max(1, min(ROWS, MOST_LOGITS // (context * loaded.tokenizer.vocabulary_size)))
     generator = torch.Generator().manual_seed(1)
-    drawn = torch.randint(loaded.tokenizer.vocabulary_size, (ROWS, context), generator=generator)
-    ids = torch.from_numpy(validation_ids(loaded)[: ROWS * context].astype(np.int64))
+    drawn = torch.randint(loaded.tokenizer.vocabulary_size, (rows, context), generator=generator)
+    ids = torch.from_numpy(validation_ids(loaded)[: rows * context].astype(np.int64))
     return torch.cat((ids[: len(ids) // context * context].view(-1, context), drawn))
 
 

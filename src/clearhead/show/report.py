@@ -75,7 +75,7 @@ def render(
         curves.dynamics(history),
         _samples(history),
         _columns(about.model(run), about.text(history, data) + about.parameters(run, history)),
-        _next_steps(reference or name, history),
+        _next_steps(reference or name, history, imported="imported" in run),
         about.details(run, history),
         f"<footer>Written by Clearhead from this run's events{_until(history)}.</footer>",
     ]
@@ -113,6 +113,8 @@ def _done(history: History) -> bool:
 
 
 def _summary(run: Mapping[str, Any], history: History, data: Mapping[str, Any] | None) -> str:
+    if "imported" in run:
+        return f"{_kind(run)}, imported from a {run['imported']['model_type']} of transformers."
     steps, seconds = history.newest("step"), history.newest("seconds")
     what = f"{_kind(run)}, trained on {_names(data)}"
     if steps and seconds:
@@ -268,7 +270,7 @@ def _columns(*sections: str) -> str:
     return f'<section class="columns">{"".join(f"<div>{part}</div>" for part in shown)}</section>' if shown else ""
 
 
-def _next_steps(reference: str, history: History) -> str:
+def _next_steps(reference: str, history: History, *, imported: bool) -> str:
     run = shlex.quote(reference)
     done = _done(history)
     further = f" --steps {2 * int(history.newest('step') or 0)}" if done else ""
@@ -280,6 +282,8 @@ def _next_steps(reference: str, history: History) -> str:
             f"clearhead train --resume {run}{further}",
         ),
     ]
+    if imported:
+        steps = [steps[0], ("Measure it on a text of yours.", f"clearhead eval {run} my.txt")]
     blocks = "".join(f"<div><p>{said}</p><pre>{escape(command)}</pre></div>" for said, command in steps)
     return f'<section><h2>What to do next</h2><div class="next">{blocks}</div></section>'
 
