@@ -14,8 +14,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from clearhead.core.errors import UserError
-from clearhead.model.attention import Attention, Kernel, fused
+from clearhead.model.attention import QK_NORM_EPSILON, Attention, Kernel, fused
 from clearhead.model.cache import Slot
+from clearhead.model.kernels import rms_normalize
 from clearhead.model.layers import Block
 from clearhead.model.masks import Mask
 from clearhead.model.positions import Positions
@@ -46,7 +47,7 @@ class Head(nn.Module):
     ) -> Float[Tensor, "B T D"]:
         q, k, v = self.query(x)[:, None], self.key(source)[:, None], self.value(source)[:, None]
         if self.qk_norm:
-            q, k = (nn.functional.rms_norm(part, part.shape[-1:]) for part in (q, k))
+            q, k = rms_normalize(q, QK_NORM_EPSILON), rms_normalize(k, QK_NORM_EPSILON)
         return self.kernel(positions.rotate(q, 0), positions.rotate(k, 0), v, mask, bias)[:, 0]
 
 
