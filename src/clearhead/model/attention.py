@@ -105,16 +105,14 @@ def flex(
     """
     from torch.nn.attention.flex_attention import flex_attention
 
-    def biased(score: Tensor, _b: Tensor, h: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        assert bias is not None
-        return score + bias[h % bias.size(0), t, s]
-
     attend = flex_attention if q.device.type == "cpu" else _compiled_flex()
+    # Unlike a function with annotated arguments, a lambda can be traced where shapes are checked.
+    biased = None if bias is None else lambda score, b, h, t, s: score + bias[h % bias.size(0), t, s]
     settings = {"block_mask": _block_mask(mask, q, k), "enable_gqa": q.size(1) != k.size(1)}
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*flex_attention.*", category=UserWarning)
-            out: Tensor = attend(q, k, v, score_mod=None if bias is None else biased, **settings)
+            out: Tensor = attend(q, k, v, score_mod=biased, **settings)
     except NotImplementedError as error:
         raise UserError(f"The flex kernel cannot do this here ({error}); set model.kernel = fused.") from None
     return out
@@ -157,8 +155,12 @@ class Mixer(nn.Module):
     reads_ahead = False
 
     def new_slot(self, batch: int, capacity: int, like: Tensor) -> Slot:
-        """Return an empty slot for what `capacity` positions leave behind; `like` has dtype, device and width."""
-        raise NotImplementedError
+        """Return an empty slot for what `capacity` positions leave behind; `like` has dtype, device and width.
+
+        Raises:
+            UserError: this one keeps nothing.
+        """
+        raise UserError(f"{type(self).__name__} keeps no cache; write with use_cache=False, or use Attention.")
 
 
 class Attention(Mixer):
@@ -180,10 +182,10 @@ class Attention(Mixer):
         self.kernel = kernel
         self.tapped_kernel: Kernel = explicit
         self.qk_norm = qk_norm
-        self.query: nn.Module = nn.Linear(width, num_heads * self.head_width, bias=bias)
-        self.key: nn.Module = nn.Linear(width, num_kv_heads * self.head_width, bias=bias)
-        self.value: nn.Module = nn.Linear(width, num_kv_heads * self.head_width, bias=bias)
-        self.output: nn.Module = nn.Linear(num_heads * self.head_width, width, bias=bias)
+        self.query = nn.Linear(width, num_heads * self.head_width, bias=bias)
+        self.key = nn.Linear(width, num_kv_heads * self.head_width, bias=bias)
+        self.value = nn.Linear(width, num_kv_heads * self.head_width, bias=bias)
+        self.output = nn.Linear(num_heads * self.head_width, width, bias=bias)
 
     def forward(
         self,

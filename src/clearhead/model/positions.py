@@ -148,7 +148,7 @@ class Fourier(Positions):
         mapped: Tensor = self.map(self.features(times))
         return x + mapped
 
-    def features(self, times: Float[Tensor, " T"]) -> Float[Tensor, "T 2*M"]:
+    def features(self, times: Float[Tensor, " T"]) -> Float[Tensor, "T N"]:
         """Return the cosines and sines of some positions, of length 1 together."""
         angles = times[:, None] * self.frequencies
         scale = self.frequencies.size(0) ** -0.5

@@ -32,7 +32,7 @@ def share_query_and_key(attention: Attention) -> None:
 
 def value_is_input(attention: Attention) -> None:
     """V = x: a position communicates its state as it is, cut into heads."""
-    attention.value = nn.Identity()
+    attention.add_module("value", nn.Identity())
 
 
 def share_value_and_key(attention: Attention) -> None:
@@ -42,17 +42,17 @@ def share_value_and_key(attention: Attention) -> None:
 
 def constant_query(attention: Attention) -> None:
     """Every position looks for the same: weights depend on the keys alone."""
-    attention.query = Constant(attention.num_heads * attention.head_width)
+    attention.add_module("query", Constant(attention.num_heads * attention.head_width))
 
 
 def constant_key(attention: Attention) -> None:
     """Every position says the same of itself: only the place of a key can make a difference."""
-    attention.key = Constant(attention.num_kv_heads * attention.head_width)
+    attention.add_module("key", Constant(attention.num_kv_heads * attention.head_width))
 
 
 def no_output_projection(attention: Attention) -> None:
     """Heads are laid side by side and not mixed: each keeps its own channels of the stream."""
-    attention.output = nn.Identity()
+    attention.add_module("output", nn.Identity())
 
 
 def unscaled(attention: Attention) -> None:
