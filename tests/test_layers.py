@@ -48,6 +48,7 @@ LIBRARIES: dict[str, set[str]] = {
     "generation": {"jaxtyping", "numpy", "torch"},
     "convert": {"jaxtyping", "torch"},
     "training": {"jaxtyping", "numpy", "torch"},
+    "lab": {"jaxtyping", "numpy", "torch"},
     FACADE: {"torch"},
     "cli": {"numpy", "rich"},
     "cli/evaluate.py": {"torch"},  # both only say how many threads torch may use, after the arguments are read

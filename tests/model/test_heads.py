@@ -20,6 +20,7 @@ from clearhead.model.heads import PROJECTIONS, HeadsLoop, TorchAttention, with_a
 from clearhead.model.masks import Causal, Full, Graph, Mask, PerDocument, Prefix, Window
 from clearhead.model.positions import Alibi, Positions, Rotary
 from clearhead.model.transformer import GPT
+from clearhead.model.variants.attention import SUBSTITUTIONS
 
 B, T, S, H, D = 2, 7, 11, 3, 4
 C = H * D
@@ -126,11 +127,26 @@ def test_a_wrong_converter_is_noticed() -> None:
 
 # What is refused.
 
+
+def changed(kind: str) -> Attention:
+    """Return an attention with a part taken out or replaced."""
+    plain = attention()
+    SUBSTITUTIONS[kind](plain)
+    return plain
+
+
 REFUSED: dict[str, Callable[[], object]] = {
     "HeadsLoop gives each head keys and values of its own, so 3 heads cannot share 1; set model.num_kv_heads = 3, "
     "or use Attention.": lambda: HeadsLoop.of(attention(kv_heads=1)),
     "TorchAttention gives each head keys and values of its own, so 3 heads cannot share 1; set model.num_kv_heads = 3, "
     "or use Attention.": lambda: TorchAttention.of(attention(kv_heads=1)),
+    "HeadsLoop needs linear maps to query, key, value and output, each with weights of its own; convert an attention "
+    "that has them all.": lambda: HeadsLoop.of(changed("value_is_input")),
+    "TorchAttention needs linear maps to query, key, value and output, each with weights of its own; convert an "
+    "attention that has them all.": lambda: TorchAttention.of(changed("key_is_query")),
+    "TorchAttention computes attention its own way, so it cannot take another kernel's place.": (
+        lambda: TorchAttention.of(changed("unscaled"))
+    ),
     "TorchAttention keeps its queries and keys to itself, so they cannot be normalized; set model.qk_norm = false, "
     "or use HeadsLoop.": lambda: TorchAttention.of(attention(qk_norm=True)),
     "TorchAttention keeps its queries and keys to itself, so Rotary positions cannot turn them; use Attention or "

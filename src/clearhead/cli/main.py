@@ -18,6 +18,7 @@ VERBS = {
     "eval": "measure how good a trained model is",
     "tokens": "see a text as tokens",
     "data": "list, fetch and make texts",
+    "lab": "answer questions by experiments",
     "runs": "list and show what was trained",
     "config": "print all settings as commented TOML",
 }

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from clearhead.model.attention import Attention
+from clearhead.model.attention import KERNELS, Attention
 from clearhead.model.masks import Mask
 from clearhead.model.tap import Tap
 from clearhead.model.transformer import GPT
@@ -219,6 +219,6 @@ def replace(model: GPT) -> GPT:
     for parent in list(twin.modules()):
         for name, child in list(parent.named_children()):
             setattr(parent, name, twin_of(child))
-        if isinstance(parent, Attention):
+        if isinstance(parent, Attention) and parent.kernel in KERNELS.values():
             parent.kernel = attend
     return twin

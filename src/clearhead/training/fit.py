@@ -231,8 +231,13 @@ def restore(session: Session, selection: runs.Selection, reasons: list[str], ste
     return replace(session, state=state, resumed=True, exactness=exactness, notices=tuple(notices))
 
 
-def train(session: Session, *, stop: Stop = never, stop_after: int | None = None) -> Iterator[Event]:
+def train(
+    session: Session, *, stop: Stop = never, stop_after: int | None = None, baselines: bool = True
+) -> Iterator[Event]:
     """Train a session to its end, on disk and as events; the report is the caller's to write.
+
+    Args:
+        baselines: also count n-gram baselines and the overlap of the parts; one run of a study does so for all.
 
     Raises:
         UserError: another process trains this run.
@@ -240,10 +245,10 @@ def train(session: Session, *, stop: Stop = never, stop_after: int | None = None
     with lock(session.run.path):
         # Only the holder of the lock may: what another process is writing looks like a leftover.
         runs.remove_leftovers(session.run)
-        yield from record(session.run.path, _events(session, stop, stop_after))
+        yield from record(session.run.path, _events(session, stop, stop_after, baselines))
 
 
-def _events(session: Session, stop: Stop, stop_after: int | None) -> Iterator[Event]:
+def _events(session: Session, stop: Stop, stop_after: int | None, baselines: bool) -> Iterator[Event]:
     state = session.state
     yield Started(
         **clock(state),
@@ -272,7 +277,7 @@ def _events(session: Session, stop: Stop, stop_after: int | None) -> Iterator[Ev
         runtime=session.runtime,
         hooks=build_hooks(session, stop, stop_after),
     )
-    yield from with_background(session, events)
+    yield from with_background(session, events) if baselines else events
 
 
 def train_run(texts: Sequence[str | Path], *, preset: str, changes: dict[str, Any], path: Path | None = None) -> Run:
