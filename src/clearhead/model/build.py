@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from clearhead.model.config import GptConfig, ModelConfig
+from clearhead.model.config import BigramConfig, GptConfig, ModelConfig
 from clearhead.model.ladder import Bigram
 from clearhead.model.transformer import GPT
+from clearhead.model.variants.lstm import Lstm
 
-LanguageModel = GPT | Bigram
+LanguageModel = GPT | Bigram | Lstm
 
 
 def build_model(config: ModelConfig, vocabulary_size: int, *, seed: int = 0) -> LanguageModel:
@@ -18,4 +19,6 @@ def build_model(config: ModelConfig, vocabulary_size: int, *, seed: int = 0) -> 
         torch.default_generator.manual_seed(seed)
         if isinstance(config, GptConfig):
             return GPT(config, vocabulary_size)
-        return Bigram(config, vocabulary_size)
+        if isinstance(config, BigramConfig):
+            return Bigram(config, vocabulary_size)
+        return Lstm(config, vocabulary_size)

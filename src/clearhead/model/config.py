@@ -190,7 +190,14 @@ class RMSNormConfig:
         require_above_zero("epsilon", self.epsilon)
 
 
-NormConfig = LayerNormConfig | RMSNormConfig
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoNormConfig:
+    """States are left as large as they are."""
+
+    kind: Literal["none"] = "none"
+
+
+NormConfig = LayerNormConfig | RMSNormConfig | NoNormConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -225,12 +232,104 @@ class SwiGLUConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class NoFeedForwardConfig:
+    """Blocks communicate and do not compute."""
+
+    kind: Literal["none"] = "none"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttentionConfig:
+    """Queries, keys and values of their own."""
+
+    kind: Literal["attention"] = "attention"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SubstitutedAttentionConfig:
+    """Attention with one part taken out or replaced; `model.variants.attention` says what each is.
+
+    Args:
+        kind: "unmasked" reads ahead, so its losses are not those of a language model.
+    """
+
+    kind: Literal[
+        "key_is_query",
+        "value_is_input",
+        "value_is_key",
+        "constant_query",
+        "constant_key",
+        "no_output",
+        "unscaled",
+        "unmasked",
+    ] = "key_is_query"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AveragingConfig:
+    """The plain mean of all positions that may be read."""
+
+    kind: Literal["averaging"] = "averaging"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CausalConvolutionConfig:
+    """A weighted sum of the latest positions, channel by channel, by their distance alone.
+
+    Args:
+        reach: how many positions.
+    """
+
+    kind: Literal["convolution"] = "convolution"
+    reach: int = 16
+
+    def __post_init__(self) -> None:
+        require_positive("reach", self.reach)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FourierMixerConfig:
+    """FNet's Fourier transform; it reads ahead, so its losses are not those of a language model."""
+
+    kind: Literal["fnet"] = "fnet"
+
+
+MixerConfig = (
+    AttentionConfig | SubstitutedAttentionConfig | AveragingConfig | CausalConvolutionConfig | FourierMixerConfig
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainedEmbeddingConfig:
+    """Each token's vector is trained."""
+
+    kind: Literal["trained"] = "trained"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FixedEmbeddingConfig:
+    """Each token's vector stays as it was made.
+
+    Args:
+        kind: "frozen" vectors are random; "one_hot" has a channel for each token, so it needs a width of at least V.
+    """
+
+    kind: Literal["frozen", "one_hot"] = "frozen"
+
+
+EmbeddingConfig = TrainedEmbeddingConfig | FixedEmbeddingConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GptConfig:
     """A decoder-only transformer.
 
     Args:
         num_kv_heads: heads of keys and values, each shared by num_heads / num_kv_heads query heads; without it,
             as many as num_heads.
+        mixer: what positions gather from each other by.
+        residual: how a branch joins the stream: "pre_norm" x + branch(norm(x)), "post_norm" norm(x + branch(x)),
+            "none" branch(norm(x)).
         embedding_norm: the embedding passes the norm before the first block.
         convolution: each feed-forward layer reads, channel by channel, a weighted sum of this many latest positions;
             1 reads the position alone.
@@ -255,7 +354,10 @@ class GptConfig:
     positions: PositionsConfig = field(default_factory=RotaryConfig)
     mask: MaskConfig = field(default_factory=CausalConfig)
     norm: NormConfig = field(default_factory=RMSNormConfig)
-    feed_forward: FeedForwardConfig | SwiGLUConfig = field(default_factory=FeedForwardConfig)
+    feed_forward: FeedForwardConfig | SwiGLUConfig | NoFeedForwardConfig = field(default_factory=FeedForwardConfig)
+    mixer: MixerConfig = field(default_factory=AttentionConfig)
+    residual: Literal["pre_norm", "post_norm", "none"] = "pre_norm"
+    embedding: EmbeddingConfig = field(default_factory=TrainedEmbeddingConfig)
     embedding_norm: bool = True
     convolution: int = 3
     kernel: Literal["fused", "explicit", "flex"] = "fused"
@@ -286,6 +388,7 @@ class GptConfig:
                 f"with num_heads = {self.num_heads}, the nearest widths that do are {self._nearest_even_widths()}."
             )
         self._require_room_for_positions()
+        self._require_parts_that_fit()
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout must be at least 0 and below 1, not {self.dropout}.")
         if self.logit_softcap is not None:
@@ -314,6 +417,17 @@ class GptConfig:
                 "to the position or none to the token; a share of 0.5 leaves both some."
             )
 
+    def _require_parts_that_fit(self) -> None:
+        if self.tied_head and isinstance(self.embedding, FixedEmbeddingConfig):
+            raise ValueError(
+                "tied_head trains the embedding's weights, so embedding.kind = "
+                f"{self.embedding.kind} needs tied_head = false."
+            )
+        if self.mixer.kind == "value_is_input" and self.kv_heads != self.num_heads:
+            raise ValueError(
+                "mixer.kind = value_is_input cuts the state into num_heads values, so num_kv_heads must be num_heads."
+            )
+
     def _nearest_even_widths(self) -> str:
         widths = (self.width - self.num_heads, self.width + self.num_heads)
         return " and ".join(str(width) for width in widths if width > 0)
@@ -334,7 +448,25 @@ class BigramConfig:
         require_positive("context_length", self.context_length)
 
 
-ModelConfig = GptConfig | BigramConfig
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LstmConfig:
+    """A recurrent network: one state of fixed size holds all that was read.
+
+    Args:
+        width: of the state, and of the embedding.
+    """
+
+    kind: Literal["lstm"] = "lstm"
+    num_layers: int = 2
+    width: int = 128
+    context_length: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("num_layers", "width", "context_length"):
+            require_positive(name, getattr(self, name))
+
+
+ModelConfig = GptConfig | BigramConfig | LstmConfig
 
 
 def require_positive(name: str, value: int) -> None:

@@ -14,8 +14,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from clearhead.core.errors import UserError
-from clearhead.model.attention import Attention, Kernel, fused
+from clearhead.model.attention import KERNELS, QK_NORM_EPSILON, Attention, Kernel, Mixer, fused
 from clearhead.model.cache import Slot
+from clearhead.model.kernels import rms_normalize
 from clearhead.model.layers import Block
 from clearhead.model.masks import Mask
 from clearhead.model.positions import Positions
@@ -46,11 +47,11 @@ class Head(nn.Module):
     ) -> Float[Tensor, "B T D"]:
         q, k, v = self.query(x)[:, None], self.key(source)[:, None], self.value(source)[:, None]
         if self.qk_norm:
-            q, k = (nn.functional.rms_norm(part, part.shape[-1:]) for part in (q, k))
+            q, k = rms_normalize(q, QK_NORM_EPSILON), rms_normalize(k, QK_NORM_EPSILON)
         return self.kernel(positions.rotate(q, 0), positions.rotate(k, 0), v, mask, bias)[:, 0]
 
 
-class HeadsLoop(nn.Module):
+class HeadsLoop(Mixer):
     """Run one head after another, put what they gathered side by side, and project it.
 
     Source: Vaswani et al. 2017, section 3.2.2, as it is written there.
@@ -92,9 +93,9 @@ class HeadsLoop(nn.Module):
         """Return the loop that computes what an attention computes, with copies of its weights.
 
         Raises:
-            UserError: query heads share keys and values.
+            UserError: query heads share keys and values, or a part was taken out or replaced.
         """
-        num_heads = require_own_keys(cls, attention)
+        num_heads = require_plain(cls, attention)
         heads = cls(
             attention.output.out_features,
             num_heads,
@@ -125,7 +126,7 @@ class HeadsLoop(nn.Module):
         return attention.to(self.output.weight)
 
 
-class TorchAttention(nn.Module):
+class TorchAttention(Mixer):
     """Torch's `nn.MultiheadAttention` where `Attention` stands."""
 
     def __init__(self, width: int, num_heads: int, *, bias: bool) -> None:
@@ -184,9 +185,12 @@ class TorchAttention(nn.Module):
         """Return torch's module with copies of an attention's weights.
 
         Raises:
-            UserError: query heads share keys and values, or queries and keys are normalized.
+            UserError: query heads share keys and values, queries and keys are normalized, or a part was taken out or
+                replaced.
         """
-        num_heads = require_own_keys(cls, attention)
+        num_heads = require_plain(cls, attention)
+        if attention.kernel not in KERNELS.values():
+            raise UserError("TorchAttention computes attention its own way, so it cannot take another kernel's place.")
         if attention.qk_norm:
             raise UserError(
                 "TorchAttention keeps its queries and keys to itself, so they cannot be normalized; "
@@ -215,7 +219,7 @@ class TorchAttention(nn.Module):
         return attention.to(inner.in_proj_weight)
 
 
-def with_attention(model: GPT, convert: Callable[[Any], nn.Module]) -> GPT:
+def with_attention(model: GPT, convert: Callable[[Any], Mixer]) -> GPT:
     """Return a copy of a model whose blocks attend by another module, such as `HeadsLoop.of` makes.
 
     Raises:
@@ -237,13 +241,17 @@ def require_no_cache_or_tap(module: nn.Module, slot: Slot | None, tap: Tap | Non
         raise UserError(f"{name} shows nothing to a tap; use Attention to look inside.")
 
 
-def require_own_keys(kind: type[nn.Module], attention: Attention) -> int:
-    """Return the number of heads; refuse heads that share keys and values."""
-    num_heads = attention.query.out_features // attention.head_width
-    num_kv_heads = attention.key.out_features // attention.head_width
-    if num_heads != num_kv_heads:
+def require_plain(kind: type[nn.Module], attention: Attention) -> int:
+    """Return the number of heads of an attention whose parts are all its own; refuse any other by name."""
+    parts = [getattr(attention, name) for name in (*PROJECTIONS, "output")]
+    if len(set(map(id, parts))) < len(parts) or not all(isinstance(part, nn.Linear) for part in parts):
         raise UserError(
-            f"{kind.__name__} gives each head keys and values of its own, so {num_heads} heads cannot share "
-            f"{num_kv_heads}; set model.num_kv_heads = {num_heads}, or use Attention."
+            f"{kind.__name__} needs linear maps to query, key, value and output, each with weights of its own; "
+            "convert an attention that has them all."
         )
-    return num_heads
+    if attention.num_heads != attention.num_kv_heads:
+        raise UserError(
+            f"{kind.__name__} gives each head keys and values of its own, so {attention.num_heads} heads cannot share "
+            f"{attention.num_kv_heads}; set model.num_kv_heads = {attention.num_heads}, or use Attention."
+        )
+    return attention.num_heads

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -14,13 +15,24 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from clearhead.core.errors import UserError
-from clearhead.model.attention import KERNELS, Attention
-from clearhead.model.cache import Cache, new_slot
-from clearhead.model.config import GptConfig
+from clearhead.model.attention import KERNELS, Attention, Mixer
+from clearhead.model.cache import Cache
+from clearhead.model.config import (
+    AveragingConfig,
+    CausalConvolutionConfig,
+    FixedEmbeddingConfig,
+    FourierMixerConfig,
+    GptConfig,
+    SubstitutedAttentionConfig,
+)
 from clearhead.model.layers import Block, ShortConvolution, build_feed_forward, build_norm
 from clearhead.model.masks import Mask, build_mask, require_no_future
 from clearhead.model.positions import build_positions
 from clearhead.model.tap import Tap, scoped
+from clearhead.model.variants.attention import SUBSTITUTIONS
+from clearhead.model.variants.embeddings import FixedEmbedding
+from clearhead.model.variants.mixers import Averaging, CausalConvolution, FourierMixer
+from clearhead.model.variants.residual import RESIDUALS
 
 
 class GPT(nn.Module):
@@ -42,7 +54,7 @@ class GPT(nn.Module):
             width=config.width,
             head_width=config.head_width,
         )
-        self.embedding = nn.Embedding(vocabulary_size, self.positions.token_width(config.width))
+        self.embedding = build_embedding(config, vocabulary_size, self.positions.token_width(config.width))
         self.embedding_norm = build_norm(config.norm, config.width) if config.embedding_norm else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(build_block(config) for _ in range(config.num_layers))
@@ -111,12 +123,26 @@ class GPT(nn.Module):
         cap = self.config.logit_softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
-    def new_cache(self, batch: int, capacity: int | None = None) -> Cache:
-        """Return an empty cache for `batch` rows of `capacity` positions (the context length unless given)."""
-        config = self.config
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether positions read later ones whatever the mask, so that this is no language model."""
+        return any(mixer.reads_ahead for mixer in self.mixers)
+
+    @property
+    def mixers(self) -> list[Mixer]:
+        """What the blocks' positions gather from each other by, layer by layer."""
+        return [cast(Block, block).attention for block in self.blocks]
+
+    def new_cache(self, batch: int, capacity: int | None = None) -> Cache | None:
+        """Return an empty cache for `batch` rows of `capacity` positions (the context length unless given).
+
+        There is none where the model reads ahead: what a cache holds would change with what comes.
+        """
+        if self.reads_ahead:
+            return None
         size = self.context_length if capacity is None else capacity
-        like = self.embedding.weight
-        return Cache([new_slot(batch, config.kv_heads, size, config.head_width, like) for _ in self.blocks])
+        like = self.unembedding.weight
+        return Cache([mixer.new_slot(batch, size, like) for mixer in self.mixers])
 
     def use_mask(self, mask: Mask) -> None:
         """Train, score and write under another mask from now on.
@@ -150,6 +176,25 @@ def role_of(name: str, parameter: Tensor) -> str:
 
 def build_block(config: GptConfig) -> Block:
     """Return one block of the kind that `config` describes."""
+    return Block(
+        build_norm(config.norm, config.width),
+        build_mixer(config),
+        build_norm(config.norm, config.width),
+        ShortConvolution(config.width, config.convolution) if config.convolution > 1 else None,
+        build_feed_forward(config.feed_forward, config.width, bias=config.bias),
+        config.dropout,
+        RESIDUALS[config.residual],
+    )
+
+
+def build_mixer(config: GptConfig) -> Mixer:
+    """Return what a block's positions gather from each other by: attention, or what a config puts in its place."""
+    if isinstance(config.mixer, AveragingConfig):
+        return Averaging()
+    if isinstance(config.mixer, CausalConvolutionConfig):
+        return CausalConvolution(config.width, config.mixer.reach, bias=config.bias)
+    if isinstance(config.mixer, FourierMixerConfig):
+        return FourierMixer()
     attention = Attention(
         config.width,
         config.num_heads,
@@ -158,14 +203,24 @@ def build_block(config: GptConfig) -> Block:
         bias=config.bias,
         qk_norm=config.qk_norm,
     )
-    return Block(
-        build_norm(config.norm, config.width),
-        attention,
-        build_norm(config.norm, config.width),
-        ShortConvolution(config.width, config.convolution) if config.convolution > 1 else None,
-        build_feed_forward(config.feed_forward, config.width, bias=config.bias),
-        config.dropout,
-    )
+    if isinstance(config.mixer, SubstitutedAttentionConfig):
+        SUBSTITUTIONS[config.mixer.kind](attention)
+    return attention
+
+
+class TrainedEmbedding(nn.Embedding):
+    """A trained vector for each token."""
+
+    def draw(self, std: float) -> None:
+        """Draw all vectors anew."""
+        self.weight.normal_(std=std)
+
+
+def build_embedding(config: GptConfig, vocabulary_size: int, width: int) -> TrainedEmbedding | FixedEmbedding:
+    """Return the table of token vectors that a config names."""
+    if isinstance(config.embedding, FixedEmbeddingConfig):
+        return FixedEmbedding(vocabulary_size, width, config.embedding)
+    return TrainedEmbedding(vocabulary_size, width)
 
 
 def extended(model: GPT, context_length: int) -> GPT:
@@ -201,7 +256,7 @@ def initialize(model: GPT) -> None:
     """
     zero = model.config.initialization == "zero_residual"
     for name, layer in linear_layers(model):
-        closes_branch = name.endswith(".output")
+        closes_branch = name.endswith(".output") and model.config.residual != "none"
         if zero:
             std = 0.0 if closes_branch or name == "unembedding" else layer.in_features**-0.5
         else:
@@ -210,5 +265,5 @@ def initialize(model: GPT) -> None:
         if layer.bias is not None:
             layer.bias.zero_()
     embedding_std = 1.0 if zero and not model.config.tied_head else 0.02
-    model.embedding.weight.normal_(std=embedding_std)
+    model.embedding.draw(embedding_std)
     model.positions.draw(embedding_std)

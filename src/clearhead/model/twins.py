@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from clearhead.model.attention import Attention
+from clearhead.model.attention import KERNELS, Attention
 from clearhead.model.masks import Mask
 from clearhead.model.tap import Tap
 from clearhead.model.transformer import GPT
@@ -205,6 +205,11 @@ TWINS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
 """What stands in for each of torch's modules; the parameters stay the same ones, under the same names."""
 
 
+def twin_of(module: nn.Module) -> nn.Module:
+    """Return the twin of one of torch's modules; any other module is its own."""
+    return next((make(module) for kind, make in TWINS.items() if isinstance(module, kind)), module)
+
+
 def replace(model: GPT) -> GPT:
     """Return a copy of a model whose norms, embedding, dropout and attention are the twins of this file.
 
@@ -213,8 +218,7 @@ def replace(model: GPT) -> GPT:
     twin = copy.deepcopy(model)
     for parent in list(twin.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) in TWINS:
-                setattr(parent, name, TWINS[type(child)](child))
-        if isinstance(parent, Attention):
+            setattr(parent, name, twin_of(child))
+        if isinstance(parent, Attention) and parent.kernel in KERNELS.values():
             parent.kernel = attend
     return twin

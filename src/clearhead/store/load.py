@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import nn
 
-from clearhead.core.config import build
+from clearhead.core.config import build, sections
 from clearhead.core.run import Run, Selection, select
 from clearhead.model.build import build_model
-from clearhead.model.config import BigramConfig, GptConfig, ModelConfig
+from clearhead.model.config import ModelConfig
 from clearhead.store import checkpoint
 from clearhead.text.shards import ids_of
 from clearhead.text.tokenizer import Tokenizer, load_tokenizer
@@ -82,6 +82,6 @@ def find_step(selection: Selection) -> tuple[int, str, list[str]]:
 
 def model_config(description: dict[str, Any]) -> ModelConfig:
     """Return the model's config out of a run's run.json."""
-    kinds: dict[str, type[ModelConfig]] = {"gpt": GptConfig, "bigram": BigramConfig}
     values = description["config"]["model"]
-    return build(kinds[values["kind"]], values, where="model")
+    config: ModelConfig = build(sections(ModelConfig)[values["kind"]], values, where="model")  # type: ignore[assignment]
+    return config

@@ -63,7 +63,9 @@ def _shape(model: nn.Module) -> tuple[int, int, int, int]:
     config: Any = getattr(model, "config", None)
     context = int(getattr(model, "context_length", 1))
     vocabulary = int(getattr(model, "vocabulary_size", 0))
-    return getattr(config, "num_layers", 0), getattr(config, "width", 0), context, vocabulary
+    # An LSTM has layers but no attention, whose cost grows with the context.
+    layers = getattr(config, "num_layers", 0) if hasattr(config, "num_heads") else 0
+    return layers, getattr(config, "width", 0), context, vocabulary
 
 
 @torch.no_grad()

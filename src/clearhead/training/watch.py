@@ -220,6 +220,13 @@ def first_measurements(session: Session) -> Iterator[Event]:
         "split": session.data.sources["split"],
     }
     yield measured(session.state, "preflight", values)
+    if getattr(session.model, "reads_ahead", False):
+        yield Warned(
+            **clock(session.state),
+            code="reads_ahead",
+            message="the model reads the tokens that it is to predict, so its losses are not those of a language model",
+            try_="clearhead lab run mask",
+        )
 
 
 def with_background(session: Session, events: Iterator[Event]) -> Iterator[Event]:
