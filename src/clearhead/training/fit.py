@@ -193,8 +193,8 @@ def resume(
     run = selection.run
     run.verify()
     description = run.describe()
-    config = build(RunConfig, description["config"], where="")
-    frozen = Runtime(**description["runtime"])
+    config = build(RunConfig, runs.part(description, "config"), where="")
+    frozen = build(Runtime, runs.part(description, "runtime"), where="runtime")
     runtime = replace(frozen, threads=threads or frozen.threads, device=device or frozen.device)
     choose_device(runtime.device)
     runtime.apply()
@@ -218,7 +218,9 @@ def inexact_reasons(
     frozen: Runtime, runtime: Runtime, description: dict[str, Any], steps_in_all: int | None
 ) -> list[str]:
     """Return why a resumed run may not end with the bits of an uninterrupted one."""
-    old, new = description["versions"], runs.versions()
+    old, new = runs.part(description, "versions"), runs.versions()
+    runs.part(description, "machine", "processor", kind=str)
+    runs.part(old, "torch", kind=str)
     reasons = {
         f"{frozen.threads} threads before, {runtime.threads} now": frozen.threads != runtime.threads,
         f"device {frozen.device} before, {runtime.device} now": frozen.device != runtime.device,

@@ -7,12 +7,13 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from clearhead.core.config import build
 from clearhead.core.errors import DamagedFile
 from clearhead.core.events import (
     Evaluated,
@@ -82,17 +83,18 @@ class State:
         """Bring back a stored state.
 
         Raises:
-            DamagedFile: it is not one.
+            UserError: it is not one.
         """
-        try:
-            inner = {
-                "plan": Plan(**values["plan"]),
-                "best": Best(**values["best"]) if values["best"] else None,
-                "reference": math.inf if values["reference"] is None else values["reference"],
-            }
-            return cls(**{**values, **inner, "average": average})
-        except (KeyError, TypeError) as error:
-            raise DamagedFile(f"A saved step's state does not hold what this version asks for: {error}.") from error
+        measured = ("step", "tokens", "seconds", "train_seconds", "reference", "without_gain")
+        strange = [name for name in measured if not isinstance(values.get(name) or 0, int | float)]
+        if strange or values.keys() - {each.name for each in fields(cls)} or "plan" not in values:
+            raise DamagedFile("A saved step's state does not hold what this version asks for.")
+        inner = {
+            "plan": build(Plan, values["plan"], where="plan"),
+            "best": build(Best, values["best"], where="best") if values.get("best") else None,
+            "reference": math.inf if values.get("reference") is None else values["reference"],
+        }
+        return cls(**{**values, **inner, "average": average})
 
 
 def nothing(*_: Any) -> None:
