@@ -50,6 +50,18 @@ class Best:
     weights: Literal["raw", "average"]
 
 
+STORED = {
+    "step": int,
+    "tokens": int,
+    "seconds": float,
+    "train_seconds": float,
+    "reference": float | None,
+    "without_gain": int,
+    "replanned": bool,
+}
+"""What a stored state holds beside its plan and its best step."""
+
+
 @dataclass
 class State:
     """What a run must remember besides weights and the optimizers' memory; it is stored with every step.
@@ -85,8 +97,7 @@ class State:
         Raises:
             UserError: it is not one.
         """
-        measured = ("step", "tokens", "seconds", "train_seconds", "reference", "without_gain")
-        strange = [name for name in measured if not isinstance(values.get(name) or 0, int | float)]
+        strange = [name for name, kind in STORED.items() if not isinstance(values.get(name), kind)]
         if strange or values.keys() - {each.name for each in fields(cls)} or "plan" not in values:
             raise DamagedFile("A saved step's state does not hold what this version asks for.")
         inner = {
