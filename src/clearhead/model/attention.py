@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from clearhead.model.cache import Slot
+from clearhead.model.kernels import rms_normalize
 from clearhead.model.masks import Mask
 from clearhead.model.positions import Positions
 from clearhead.model.tap import Tap
+
+QK_NORM_EPSILON = 1e-7
+"""What is added to the mean square of a query or key, so that one of zeros stays zero."""
 
 
 @runtime_checkable
@@ -73,6 +78,10 @@ def fused(
 
     A tap is not served here: the model switches to `explicit` when there is one.
     """
+    if q.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        # Torch's backward pass of attention in bfloat16 is many times slower on a CPU than in float32.
+        with torch.autocast("cpu", enabled=False):
+            return fused(q.float(), k.float(), v.float(), mask, bias)
     grouped = q.size(1) != k.size(1)
     if bias is None and mask.is_causal_square(q.size(2), k.size(2)):
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
@@ -143,5 +152,5 @@ class Attention(nn.Module):
 
     def _position(self, x: Float[Tensor, "B H T D"], positions: Positions, start: int) -> Float[Tensor, "B H T D"]:
         if self.qk_norm:
-            x = F.rms_norm(x, (self.head_width,))
+            x = rms_normalize(x, QK_NORM_EPSILON)
         return positions.rotate(x, start)

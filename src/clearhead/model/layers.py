@@ -17,19 +17,29 @@ from clearhead.model.config import (
     NormConfig,
     SwiGLUConfig,
 )
+from clearhead.model.kernels import delayed_sum, rms_normalize
 from clearhead.model.masks import Mask
 from clearhead.model.positions import Positions
 from clearhead.model.tap import Tap, scoped
 
 
+class RMSNorm(nn.RMSNorm):
+    """Torch's RMSNorm, its arithmetic done by `rms_normalize`."""
+
+    def forward(self, x: Float[Tensor, "*rows C"]) -> Float[Tensor, "*rows C"]:
+        assert self.eps is not None
+        normalized = rms_normalize(x, self.eps)
+        return normalized if self.weight is None else normalized * self.weight
+
+
 def build_norm(config: NormConfig, width: int) -> nn.Module:
-    """Return the norm that a config names: torch's own `LayerNorm` or `RMSNorm`.
+    """Return the norm that a config names.
 
     Source: Ba et al. 2016; Zhang and Sennrich 2019.
     """
     if isinstance(config, LayerNormConfig):
         return nn.LayerNorm(width, eps=config.epsilon, bias=config.bias)
-    return nn.RMSNorm(width, eps=config.epsilon, elementwise_affine=config.gain)
+    return RMSNorm(width, eps=config.epsilon, elementwise_affine=config.gain)
 
 
 def squared_relu(x: Tensor) -> Tensor:
@@ -110,12 +120,14 @@ class ShortConvolution(nn.Module):
         nn.init.ones_(self.taps[0])
 
     def forward(self, x: Float[Tensor, "B T C"], slot: Slot | None = None) -> Float[Tensor, "B T C"]:
+        if slot is None:
+            return delayed_sum(x, self.taps)
         before = self.taps.size(0) - 1
-        padded = F.pad(x, (0, 0, before, 0)) if slot is None else slot.with_recent(x, before)
+        joined = slot.with_recent(x, before)
         y = x * self.taps[0]
         for distance in range(1, before + 1):
             start = before - distance
-            y = y + padded[:, start : start + x.size(1)] * self.taps[distance]
+            y = y + joined[:, start : start + x.size(1)] * self.taps[distance]
         return y
 
 

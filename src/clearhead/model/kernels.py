@@ -1,0 +1,72 @@
+"""Operations whose backward pass is written by hand, since autograd's own spends most of a small model's step on them.
+
+Each has a twin in plain torch that a test holds it equal to; what each saves is in docs/log.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def rms_normalize(x: Float[Tensor, "*rows C"], epsilon: float) -> Float[Tensor, "*rows C"]:
+    """Divide each row by its root mean square: x / sqrt(mean(x^2) + epsilon).
+
+    Source: Zhang and Sennrich 2019, eq. 4.
+    """
+    normalized: Tensor = _RMSNormalize.apply(x, epsilon)  # type: ignore[no-untyped-call]
+    return normalized
+
+
+def delayed_sum(x: Float[Tensor, "B T C"], taps: Float[Tensor, "N C"]) -> Float[Tensor, "B T C"]:
+    """Return y_t = sum_i taps_i * x_(t-i), channel by channel, with zeros before the first position."""
+    y: Tensor = _DelayedSum.apply(x, taps)  # type: ignore[no-untyped-call]
+    return y
+
+
+class _RMSNormalize(torch.autograd.Function):
+    """With y = x r and r = 1 / sqrt(mean(x^2) + epsilon), dL/dx = r (g - y mean(g y)) for g = dL/dy."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, epsilon: float) -> Tensor:
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        scale = norm.square_().div_(x.size(-1)).add_(epsilon).rsqrt_()
+        y: Tensor = x * scale
+        ctx.save_for_backward(y, scale)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        y, scale = ctx.saved_tensors
+        along = torch.linalg.vecdot(gradient, y).unsqueeze(-1).div_(y.size(-1))
+        of_x: Tensor = torch.addcmul(gradient, y, along, value=-1.0).mul_(scale)
+        return of_x, None
+
+
+class _DelayedSum(torch.autograd.Function):
+    """The gradient of x is the same sum run backwards in time; that of a tap is x, delayed, times the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, taps: Tensor) -> Tensor:
+        ctx.save_for_backward(x, taps)
+        y = x * taps[0]
+        for delay in range(1, taps.size(0)):
+            y[:, delay:].addcmul_(x[:, :-delay], taps[delay])
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        x, taps = ctx.saved_tensors
+        of_x = gradient * taps[0]
+        of_taps = [(gradient * x).sum((0, 1))]
+        for delay in range(1, taps.size(0)):
+            later, earlier = gradient[:, delay:], x[:, :-delay]
+            of_x[:, :-delay].addcmul_(later, taps[delay])
+            of_taps.append((later * earlier).sum((0, 1)))
+        return of_x, torch.stack(of_taps)
