@@ -42,6 +42,9 @@ class Killer(Watcher):
             os.kill(os.getpid(), signal.SIGKILL)
 
     def after(self, operation: Operation) -> None:
+        self.failed(operation)
+
+    def failed(self, operation: Operation) -> None:
         if (self.count, self.when) == (self.number, "after"):
             os.kill(os.getpid(), signal.SIGKILL)
 
