@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import shutil
@@ -218,3 +219,18 @@ def test_senseless_numbers_are_refused_by_name(section: str, values: dict[str, A
     name = next(reversed(values))
     with pytest.raises(files.UserError, match=f"{section}: {name}"):
         build(RunConfig, {section: values})
+
+
+# The record and the page about it.
+
+
+def told() -> dict[str, tuple[int, int]]:
+    page = SOAK.parents[1].joinpath("docs", "reliability.md").read_text()
+    rows = re.findall(r"^\| (\S+) \| .* \| ([\d,]+) \| ([\d,]+) \|$", page, re.MULTILINE)
+    return {name: (int(cases.replace(",", "")), int(bad.replace(",", ""))) for name, cases, bad in rows}
+
+
+def test_the_page_tells_what_the_record_holds() -> None:
+    record = json.loads(SOAK.with_name("RELIABILITY.json").read_text())
+    assert told() == {name: (figures["cases"], figures["bad"]) for name, figures in record.items()}
+    assert all({"command", "commit", "machine", "versions"} <= figures.keys() for figures in record.values())
