@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -52,22 +53,27 @@ class Check:
 
 
 CHECKS = {
-    "R1": Check("killed at a call that changes a file", "crashes", "enumerate_calls", "killed_at_call", None, 16),
+    "R1": Check("killed at a call that changes a file", "crashes", "enumerate_calls", "killed_at_call", None, 3),
     "R2": Check("killed at random", "crashes", "random_kills", "killed_at_random", 300, 2),
-    "R3": Check("power lost after a call", "power", "power_failures", "lost_power", None, 30),
-    "R4": Check("disk full", "full", "full_disks", "filled", None, 5),
-    "R5": Check("damaged files, the verifier", "damage", "damages", "damaged", 11_400, 200),
+    "R3": Check("power lost after a call", "power", "power_failures", "lost_power", None, 6),
+    "R4": Check("disk full", "full", "full_disks", "filled", None, 2),
+    "R5": Check("damaged files, the verifier", "damage", "damages", "damaged", 11_400, 50),
     "R5-typed": Check("damaged files, by commands", "damage", "damages_typed", "damaged_and_typed", 50, 1),
-    "R6": Check("SIGTERM and SIGINT", "signals", "interruptions", "interrupted", 50, 2),
-    "R9": Check("damaged data", "damage", "damaged_data", "resumed_with", None, 3),
-    "C5": Check("mutated settings", "configs", "mutations", "mutated", 5000, 500),
-    "C5-typed": Check("mutated settings, as flags", "configs", "mutations_typed", "mutated_and_typed", 50, 5),
+    "R6": Check("SIGTERM and SIGINT", "signals", "interruptions", "interrupted", 50, 1),
+    "R9": Check("damaged data", "damage", "damaged_data", "resumed_with", None, 2),
+    "C5": Check("mutated settings", "configs", "mutations", "mutated", 5000, 100),
+    "C5-typed": Check("mutated settings, as flags", "configs", "mutations_typed", "mutated_and_typed", 50, 2),
 }
 
 
-def call(check: Check, function: str, *arguments: Any) -> Any:
-    """Call a function of a check; in a worker, which has loaded torch once."""
+def warm_up() -> None:
+    """Prepare a worker: it loads torch once, and computes with one thread."""
     os.environ["OMP_NUM_THREADS"] = "1"
+    importlib.import_module("faults.victims").warm_up()
+
+
+def call(check: Check, function: str, *arguments: Any) -> Any:
+    """Call a function of a check."""
     return getattr(importlib.import_module(f"faults.{check.module}"), function)(*arguments)
 
 
@@ -79,25 +85,25 @@ def attempt(check: Check, trial: Trial, home: Path) -> str:
         return f"{type(error).__name__}: {error}"
 
 
-def run(name: str, count: int | None, workers: int, home: Path) -> dict[str, Any]:
+def run(name: str, count: int | None, pool: ProcessPoolExecutor, home: Path) -> dict[str, Any]:
     """Do all trials of a check and return its figures."""
     check, began = CHECKS[name], time.monotonic()
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        trials = pool.submit(call, check, check.trials, home, count).result()
-        waiting = {pool.submit(attempt, check, trial, home): trial for trial in trials}
-        bad: list[Trial] = []
-        skipped: list[str] = []
-        for done, future in enumerate(as_completed(waiting), 1):
-            trouble = future.result()
-            if trouble.startswith(SKIPPED):
-                skipped.append(trouble)
-            elif trouble:
-                bad.append({"trial": waiting[future], "trouble": trouble})
-                print(f"{name}: {waiting[future]}: {trouble}", flush=True)
-            if done % max(1, len(trials) // 20) == 0:
-                seconds = time.monotonic() - began
-                print(f"{name}: {done} of {len(trials)}, {len(bad)} bad, {seconds:.0f} s", flush=True)
+    trials = pool.submit(call, check, check.trials, home, count).result()
+    # Ended by a signal, it leaves no worker behind.
+    signal.signal(signal.SIGTERM, lambda *_: (pool.shutdown(wait=False, cancel_futures=True), sys.exit(143)))
+    waiting = {pool.submit(attempt, check, trial, home): trial for trial in trials}
+    bad: list[Trial] = []
+    skipped: list[str] = []
+    for done, future in enumerate(as_completed(waiting), 1):
+        trouble = future.result()
+        if trouble.startswith(SKIPPED):
+            skipped.append(trouble)
+        elif trouble:
+            bad.append({"trial": waiting[future], "trouble": trouble})
+            print(f"{name}: {waiting[future]}: {trouble}", flush=True)
+        if done % max(1, len(trials) // 20) == 0:
+            seconds = time.monotonic() - began
+            print(f"{name}: {done} of {len(trials)}, {len(bad)} bad, {seconds:.0f} s", flush=True)
     cases = sum(trial.get("count", 1) for trial in trials)
     seconds = round(time.monotonic() - began, 1)
     return {"what": check.what, "cases": cases, "bad": len(bad), "seconds": seconds} | {
@@ -132,16 +138,20 @@ def main() -> int:
     parser.add_argument("--home", type=Path, help="where the victims live (a temporary folder)")
     args = parser.parse_args()
     bad = 0
-    for name in args.only or CHECKS:
-        check = CHECKS[name]
-        count = args.count or (check.sample if args.sample else check.full)
-        with tempfile.TemporaryDirectory(prefix="clearhead-soak-", dir=args.home) as home:
-            figures = run(name, count, args.workers, Path(home))
-        command = f"python benchmarks/soak.py --only {name}" + (f" --count {args.count}" if args.count else "")
-        print(f"{name}: {figures['cases']} cases, {figures['bad']} bad, {figures['seconds']} s", flush=True)
-        bad += figures["bad"]
-        if not args.sample:
-            write(name, figures | {"command": command} | circumstances(), args.record)
+    context = multiprocessing.get_context("spawn")
+    with (
+        ProcessPoolExecutor(args.workers, mp_context=context, initializer=warm_up) as pool,
+        tempfile.TemporaryDirectory(prefix="clearhead-soak-", dir=args.home) as home,
+    ):
+        for name in args.only or CHECKS:
+            check = CHECKS[name]
+            count = args.count or (check.sample if args.sample else check.full)
+            figures = run(name, count, pool, Path(home))
+            command = f"python benchmarks/soak.py --only {name}" + (f" --count {args.count}" if args.count else "")
+            print(f"{name}: {figures['cases']} cases, {figures['bad']} bad, {figures['seconds']} s", flush=True)
+            bad += figures["bad"]
+            if not args.sample:
+                write(name, figures | {"command": command} | circumstances(), args.record)
     return 1 if bad else 0
 
 

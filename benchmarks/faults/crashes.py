@@ -24,6 +24,7 @@ from faults.victims import MIDDLE, SHORT, Victim, finish, fork, kill, live, resu
 
 Trial = dict[str, Any]
 
+FEW = 10
 LONGEST_SAVE_SECONDS = 0.08
 START_UP_SECONDS = 0.2
 
@@ -41,6 +42,9 @@ class Killer(Watcher):
             os.kill(os.getpid(), signal.SIGKILL)
 
     def after(self, operation: Operation) -> None:
+        self.failed(operation)
+
+    def failed(self, operation: Operation) -> None:
         if (self.count, self.when) == (self.number, "after"):
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -56,6 +60,11 @@ def undisturbed(victim: Victim, place: Path) -> dict[str, Any]:
         found = result(place / f"undisturbed-{victim.steps}") | {"seconds": time.monotonic() - began}
         kept.write_text(json.dumps(found))
     return dict(read_json(kept))
+
+
+def victim_for(trials: int) -> Victim:
+    """Return whom many trials or a few are done to."""
+    return SHORT if trials < FEW else MIDDLE
 
 
 def judge(victim: Victim, place: Path, home: Path) -> str:
@@ -149,8 +158,9 @@ def killed_at_call(trial: Trial, home: Path) -> str:
 # R2
 
 
-def random_kills(home: Path, kills: int, victim: Victim = MIDDLE) -> list[Trial]:
+def random_kills(home: Path, kills: int) -> list[Trial]:
     """Return kills at random: half of them while a step is saved, a quarter followed by another one."""
+    victim = victim_for(kills)
     undisturbed(victim, home)
     rng = random.Random(1)
     return [
@@ -160,7 +170,7 @@ def random_kills(home: Path, kills: int, victim: Victim = MIDDLE) -> list[Trial]
             "moment": rng.random(),
             "again": rng.random() if number % 4 == 0 else None,
             "in_start_up": number % 8 == 0,
-            "victim": [victim.steps, victim.width, victim.context_length, victim.sequences_per_step, victim.save_every],
+            "few": kills < FEW,
         }
         for number in range(kills)
     ]
@@ -168,7 +178,7 @@ def random_kills(home: Path, kills: int, victim: Victim = MIDDLE) -> list[Trial]
 
 def killed_at_random(trial: Trial, home: Path) -> str:
     """Kill a run at a random moment, some of them once more, then go on with it."""
-    victim = Victim(*trial["victim"])
+    victim = SHORT if trial["few"] else MIDDLE
     place = home / f"R2-{trial['number']}"
     note, seconds = place.with_suffix(".saved"), undisturbed(victim, home)["seconds"]
     settle(place)

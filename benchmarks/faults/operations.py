@@ -65,6 +65,9 @@ class Watcher:
     def after(self, operation: Operation) -> None:
         """Called when it is done."""
 
+    def failed(self, operation: Operation) -> None:
+        """Called when the system refused it."""
+
 
 @contextlib.contextmanager
 def watching(watcher: Watcher, root: Path) -> Iterator[None]:
@@ -94,7 +97,11 @@ class _Eye:
         if not operation.path.startswith(self.root):
             return act()
         self.watcher.before(operation)
-        result = act()
+        try:
+            result = act()
+        except OSError:
+            self.watcher.failed(operation)
+            raise
         self.watcher.after(operation)
         return result
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from clearhead.core import events
-from faults.crashes import judge, survivors, undisturbed
+from faults.crashes import FEW, judge, survivors, undisturbed, victim_for
 from faults.damage import type_command
-from faults.victims import MIDDLE, fork, run_of, settle, wait
+from faults.victims import MIDDLE, SHORT, Victim, fork, run_of, settle, wait
 
 Trial = dict[str, Any]
 ASKED = {signal.SIGTERM: 143, signal.SIGINT: 130}
@@ -22,7 +22,7 @@ ASKED = {signal.SIGTERM: 143, signal.SIGINT: 130}
 
 def interruptions(home: Path, count: int) -> list[Trial]:
     """Return instants from the start to after the end, half of them SIGTERM; every fifth is asked twice."""
-    undisturbed(MIDDLE, home)
+    undisturbed(victim_for(count), home)
     rng = random.Random(2)
     names = ("SIGTERM", "SIGINT")
     return [
@@ -31,6 +31,7 @@ def interruptions(home: Path, count: int) -> list[Trial]:
             "signal": names[number % 2],
             "moment": (number + rng.random()) / count,
             "twice": number % 5 == 4,
+            "few": count < FEW,
         }
         for number in range(count)
     ]
@@ -39,8 +40,9 @@ def interruptions(home: Path, count: int) -> list[Trial]:
 def interrupted(trial: Trial, home: Path) -> str:
     """Ask a run to stop; it must say so, lose no step that it did, and go on to the same end."""
     place, asked = home / f"R6-{trial['number']}", signal.Signals[trial["signal"]]
-    text, seconds = settle(place), undisturbed(MIDDLE, home)["seconds"]
-    command = ["train", str(text), "--preset", "tiny", "--run", str(run_of(place).path), "--quiet", *flags()]
+    victim = SHORT if trial["few"] else MIDDLE
+    text, seconds = settle(place), undisturbed(victim, home)["seconds"]
+    command = ["train", str(text), "--preset", "tiny", "--run", str(run_of(place).path), "--quiet", *flags(victim)]
     note = place.with_suffix(".said")
     child = fork(lambda: type_command(command, note))
     time.sleep(0.05 + trial["moment"] * seconds)
@@ -50,7 +52,7 @@ def interrupted(trial: Trial, home: Path) -> str:
             time.sleep(0.002)
             os.kill(child, signal.SIGINT)
     code = wait(child)
-    trouble = ended_well(trial, place, code, asked, note) or judge(MIDDLE, place, home)
+    trouble = ended_well(trial, place, code, asked, note) or judge(victim, place, home)
     shutil.rmtree(place)
     return trouble
 
@@ -68,10 +70,10 @@ def ended_well(trial: Trial, place: Path, code: int, asked: signal.Signals, note
     return survivors(place, done if code == ASKED[asked] and not trial["twice"] and done else 0)
 
 
-def flags() -> list[str]:
+def flags(victim: Victim) -> list[str]:
     """Return the settings of the victim as flags."""
     given = []
-    for key, value in MIDDLE.changes().items():
+    for key, value in victim.changes().items():
         inner = value.items() if isinstance(value, dict) else [("", value)]
         for name, each in inner:
             given += [f"--{key}.{name}" if name else f"--{key}", str(each)]

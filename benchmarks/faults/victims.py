@@ -27,9 +27,6 @@ from clearhead.training.recipes import recipe
 
 FAILED = 9
 
-torch.set_num_threads(1)
-torch.use_deterministic_algorithms(True)  # it loads torch's compiler the first time: once here, not in every child
-
 
 @dataclass(frozen=True, slots=True)
 class Victim:
@@ -63,13 +60,19 @@ MIDDLE = Victim(steps=100, width=32, context_length=32, sequences_per_step=8, sa
 SHORT = Victim(steps=8, width=12, context_length=13, sequences_per_step=3, save_every=2)
 
 
+def warm_up() -> None:
+    """Load what every child would load for itself: asked for the same bits every time, torch loads its compiler."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+
+
 def settle(place: Path) -> Path:
     """Make a folder the place of a victim: its text, its runs and its cache lie there. Return the text."""
     place.mkdir(parents=True, exist_ok=True)
     os.environ["CLEARHEAD_CACHE"] = str(place / "cache")
     os.environ["CLEARHEAD_RUNS"] = str(place / "runs")
     text = place / "text.txt"
-    if not text.exists():
+    if not text.exists() and not (place / "runs").exists():
         text.write_text("".join(f"line {i} of {i * i % 97} and {i % 7}\n" for i in range(300)))
     return text
 

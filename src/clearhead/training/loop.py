@@ -7,12 +7,13 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from clearhead.core.config import build
 from clearhead.core.errors import DamagedFile, is_out_of_memory
 from clearhead.core.events import (
     Evaluated,
@@ -50,6 +51,21 @@ class Best:
     step: int
     nats_per_token: float
     weights: Literal["raw", "average"]
+
+
+STORED = {
+    "step": int,
+    "tokens": int,
+    "seconds": float,
+    "train_seconds": float,
+    "reference": float | None,
+    "without_gain": int,
+    "replanned": bool,
+}
+"""What a stored state holds beside its plan and its best step."""
+
+STORED_SINCE = {"skipped": list, "rewinds": int}
+"""What states hold since batches can be skipped; older ones lack it."""
 
 
 @dataclass
@@ -91,18 +107,19 @@ class State:
         """Bring back a stored state, also one of a time when batches were not skipped yet.
 
         Raises:
-            DamagedFile: it is not one.
+            UserError: it is not one.
         """
-        try:
-            inner = {
-                "plan": Plan(**values["plan"]),
-                "best": Best(**values["best"]) if values["best"] else None,
-                "reference": math.inf if values["reference"] is None else values["reference"],
-                "recent": Recent(**values.get("recent", {})),
-            }
-            return cls(**{**values, **inner, "average": average})
-        except (KeyError, TypeError) as error:
-            raise DamagedFile(f"A saved step's state does not hold what this version asks for: {error}.") from error
+        strange = [name for name, kind in STORED.items() if not isinstance(values.get(name), kind)]
+        strange += [name for name, kind in STORED_SINCE.items() if not isinstance(values.get(name, kind()), kind)]
+        if strange or values.keys() - {each.name for each in fields(cls)} or "plan" not in values:
+            raise DamagedFile("A saved step's state does not hold what this version asks for.")
+        inner = {
+            "recent": build(Recent, values.get("recent", {}), where="recent"),
+            "plan": build(Plan, values["plan"], where="plan"),
+            "best": build(Best, values["best"], where="best") if values.get("best") else None,
+            "reference": math.inf if values.get("reference") is None else values["reference"],
+        }
+        return cls(**{**values, **inner, "average": average})
 
     @property
     def batch(self) -> int:

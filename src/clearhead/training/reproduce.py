@@ -73,7 +73,7 @@ def reproduce(run: Run, path: Path, watch: Callable[[Event], None] = lambda _: N
     for event in fit.train(session, stop_after=max(saved)):
         watch(event)
     description = run.describe()
-    frozen = Runtime(**description["runtime"])
+    frozen = build(Runtime, description["runtime"], where="runtime")
     reasons = fit.inexact_reasons(frozen, session.runtime, description, None)
     return Reproduction(session.run, (*compare_texts(run, session.run), *compare_steps(run, session.run)), (*reasons,))
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from clearhead.core import events as journal
 from clearhead.core.events import Event, Measured, Started, StopReason, Warned
-from clearhead.core.files import sha256
+from clearhead.core.files import sha256, sync
 from clearhead.core.run import RUN_FILE, versions
 from clearhead.generation.engine import Request, prompt_ids, write
 from clearhead.store import checkpoint
@@ -114,6 +114,9 @@ def saving(session: Session) -> Callable[[State, bool], str | None]:
     keep, spaced = session.config.train.keep or "newest", snapshots(session)
 
     def save(state: State, resumable: bool) -> str:
+        if resumable:
+            # A power loss must not leave a step whose history it took.
+            sync(session.run.path / journal.FILE)
         folder = checkpoint.save(
             session.run,
             checkpoint.Checkpoint(
