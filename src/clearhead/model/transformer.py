@@ -30,7 +30,7 @@ from clearhead.model.masks import Mask, build_mask, require_no_future
 from clearhead.model.positions import build_positions
 from clearhead.model.tap import Tap, scoped
 from clearhead.model.variants.attention import SUBSTITUTIONS
-from clearhead.model.variants.embeddings import FixedEmbedding
+from clearhead.model.variants.embeddings import FIXED, FixedEmbedding, OneHot
 from clearhead.model.variants.mixers import Averaging, CausalConvolution, FourierMixer
 from clearhead.model.variants.residual import RESIDUALS
 
@@ -208,19 +208,11 @@ def build_mixer(config: GptConfig) -> Mixer:
     return attention
 
 
-class TrainedEmbedding(nn.Embedding):
-    """A trained vector for each token."""
-
-    def draw(self, std: float) -> None:
-        """Draw all vectors anew."""
-        self.weight.normal_(std=std)
-
-
-def build_embedding(config: GptConfig, vocabulary_size: int, width: int) -> TrainedEmbedding | FixedEmbedding:
+def build_embedding(config: GptConfig, vocabulary_size: int, width: int) -> nn.Embedding | FixedEmbedding:
     """Return the table of token vectors that a config names."""
     if isinstance(config.embedding, FixedEmbeddingConfig):
-        return FixedEmbedding(vocabulary_size, width, config.embedding)
-    return TrainedEmbedding(vocabulary_size, width)
+        return FIXED[config.embedding.kind](vocabulary_size, width)
+    return nn.Embedding(vocabulary_size, width)
 
 
 def extended(model: GPT, context_length: int) -> GPT:
@@ -265,5 +257,6 @@ def initialize(model: GPT) -> None:
         if layer.bias is not None:
             layer.bias.zero_()
     embedding_std = 1.0 if zero and not model.config.tied_head else 0.02
-    model.embedding.draw(embedding_std)
+    if not isinstance(model.embedding, OneHot):
+        model.embedding.weight.normal_(std=embedding_std)
     model.positions.draw(embedding_std)

@@ -21,6 +21,7 @@ class Sample:
     """What the model of an arm wrote."""
 
     arm: str
+    about: str
     figure: str
     text: str
 
@@ -138,8 +139,8 @@ def _samples(samples: Sequence[Sample]) -> str:
     if not samples:
         return ""
     rows = "".join(
-        f'<dt><b>{escape(sample.arm)}</b>{escape(sample.figure)}</dt><dd><p class="text" dir="auto">'
-        f"{escape(sample.text.strip())}</p></dd>"
+        f'<dt><b>{escape(sample.arm)}</b>{escape(sample.figure)}</dt><dd><p class="small">{escape(sample.about)}</p>'
+        f'<p class="text" dir="auto">{escape(sample.text.strip())}</p></dd>'
         for sample in samples
     )
     return f'<section><h2>What each writes</h2><dl class="samples">{rows}</dl></section>'

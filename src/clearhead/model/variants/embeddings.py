@@ -8,32 +8,36 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from clearhead.core.errors import UserError
-from clearhead.model.config import FixedEmbeddingConfig
 
 
 class FixedEmbedding(nn.Module):
-    """Look up a token's row in a table that stays as it was made: random rows, or one-hot rows.
-
-    The table is kept with the weights but is no parameter.
-    """
+    """Look up a token's row in a table that stays as it was drawn; it is kept with the weights, but is no parameter."""
 
     weight: Tensor
 
-    def __init__(self, vocabulary_size: int, width: int, config: FixedEmbeddingConfig) -> None:
+    def __init__(self, vocabulary_size: int, width: int) -> None:
         super().__init__()
-        if config.kind == "one_hot" and vocabulary_size > width:
-            raise UserError(
-                f"model.embedding.kind = one_hot needs a channel for each of the {vocabulary_size} ids, and "
-                f"there are {width}; set model.width to at least {vocabulary_size}, or embedding.kind = frozen."
-            )
-        one_hot = torch.eye(vocabulary_size, width) if config.kind == "one_hot" else None
-        self.is_random = one_hot is None
-        self.register_buffer("weight", torch.empty(vocabulary_size, width) if one_hot is None else one_hot)
-
-    def draw(self, std: float) -> None:
-        """Draw random rows; one-hot rows stay."""
-        if self.is_random:
-            self.weight.normal_(std=std)
+        self.register_buffer("weight", torch.randn(vocabulary_size, width))
 
     def forward(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T C"]:
         return F.embedding(tokens, self.weight)
+
+
+class OneHot(FixedEmbedding):
+    """Give each token a channel of its own: there is no embedding at all.
+
+    Raises:
+        UserError: there are more tokens than channels.
+    """
+
+    def __init__(self, vocabulary_size: int, width: int) -> None:
+        super().__init__(vocabulary_size, width)
+        if vocabulary_size > width:
+            raise UserError(
+                f"model.embedding.kind = one_hot needs a channel for each of the {vocabulary_size} ids, and there are "
+                f"{width}; set model.width to at least {vocabulary_size}, or model.embedding.kind to frozen."
+            )
+        self.weight.copy_(torch.eye(vocabulary_size, width))
+
+
+FIXED: dict[str, type[FixedEmbedding]] = {"frozen": FixedEmbedding, "one_hot": OneHot}
