@@ -88,12 +88,6 @@ def is_whole(folder: Path) -> bool:
     return True
 
 
-def is_resumable(run: Run, step: int) -> bool:
-    """Say whether a stored step is whole and holds all that training goes on from."""
-    folder = run.step_folder(step)
-    return is_whole(folder) and holds(folder, OPTIMIZER_FILE)
-
-
 def read_state(folder: Path) -> dict[str, Any]:
     """Return a step's state without its format number."""
     state = read_versioned(folder / STATE_FILE)
@@ -173,6 +167,14 @@ def strip(run: Run, step: int) -> None:
     folder = run.step_folder(step)
     if holds(folder, OPTIMIZER_FILE):
         drop_file(folder, OPTIMIZER_FILE)
+
+
+def is_resumable(folder: Path) -> bool:
+    """Say whether a stored step claims to hold the optimizers' memory; one whose manifest is damaged does not."""
+    try:
+        return holds(folder, OPTIMIZER_FILE)
+    except DamagedFile:
+        return False
 
 
 def holds(folder: Path, name: str) -> bool:
