@@ -32,8 +32,11 @@ STORED = Path(__file__).with_name("golden_losses.json")
 NUM_STEPS = 100
 
 BOUND = 1e-3
-"""How far a loss may lie from the stored one, relatively. Between kinds of CPU, threads and versions of torch rounding
-differs, and training amplifies it: over these steps to a fortieth of this where it was measured (docs/log.md)."""
+"""How far a loss may lie from the stored one, relatively.
+
+Between kinds of CPU, threads and versions of torch rounding differs, and training amplifies it: over these steps to at
+most a fortieth of the bound where it was measured (docs/log.md).
+"""
 
 SMALL = {"model.num_layers": 2, "model.num_heads": 2, "model.width": 24, "model.context_length": 16}
 PARTS: dict[str, dict[str, Any]] = {

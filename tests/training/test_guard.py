@@ -314,6 +314,9 @@ def test_out_of_memory_halves_the_parts_and_keeps_the_loss(error: Exception) -> 
     losses = [event.loss for event in events if isinstance(event, Stepped)]
     assert losses == pytest.approx(plain.losses(), rel=1e-6)
     assert short.state.tokens == plain.state.tokens
+    told = [event for event in events if isinstance(event, Warned)]
+    assert [event.code for event in told] == ["out_of_memory"] * 2
+    assert told[-1].try_ == "--train.micro_batches 4 from the start"
 
 
 def test_the_gradients_of_a_broken_off_part_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,12 +110,6 @@ def is_whole(folder: Path) -> bool:
     return True
 
 
-def can_resume_from(run: Run, step: int) -> bool:
-    """Say whether a stored step is whole and holds all that training goes on from."""
-    folder = run.step_folder(step)
-    return is_whole(folder) and holds(folder, OPTIMIZER_FILE)
-
-
 def read_state(folder: Path) -> dict[str, Any]:
     """Return a step's state without its format number.
 

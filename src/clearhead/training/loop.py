@@ -320,6 +320,8 @@ class _Loop:
             free_memory(self.runtime.device)
             reason = f"memory ran out at step {self.state.step + 1}; from here on the run is approximate"
             yield self.planned(replace(self.state.plan, micro_batches=2 * wanted), reason)
+            advice = f"--train.micro_batches {2 * wanted} from the start"
+            yield self.event(Warned, code="out_of_memory", message=reason, try_=advice)
 
     def accumulate(self, parts: Sequence[Batch[Any]]) -> tuple[float, int]:
         """Sum the gradients of the parts, and divide by the number of targets."""

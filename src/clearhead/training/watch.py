@@ -13,7 +13,7 @@ from torch import nn
 from clearhead.core import events as journal
 from clearhead.core.events import Event, Measured, Started, StopReason, Warned
 from clearhead.core.files import sha256, sync
-from clearhead.core.run import RUN_FILE, versions
+from clearhead.core.run import RUN_FILE, Run, versions
 from clearhead.generation.engine import Request, prompt_ids, write
 from clearhead.store import checkpoint
 from clearhead.text import shards
@@ -186,7 +186,7 @@ def rewinding(session: Session) -> Callable[[State], Event | None]:
     def rewind(state: State) -> Event | None:
         due = (session.config.train.save_every or state.plan.evaluate_every, state.plan.evaluate_every)
         earlier = [step for step in run.steps() if step < state.step and any(step % every == 0 for every in due)]
-        step = next((step for step in reversed(earlier) if checkpoint.can_resume_from(run, step)), None)
+        step = next((step for step in reversed(earlier) if can_be_resumed(run, step)), None)
         if step is None:
             return None
         checkpoint.drop_after(run, step)
@@ -194,6 +194,12 @@ def rewinding(session: Session) -> Callable[[State], Event | None]:
         return started(session, step)
 
     return rewind
+
+
+def can_be_resumed(run: Run, step: int) -> bool:
+    """Say whether a saved step is whole, and more than a picture of the weights."""
+    folder = run.step_folder(step)
+    return checkpoint.is_resumable(folder) and checkpoint.is_whole(folder)
 
 
 def started(session: Session, resumed_from: int | None) -> Event:
