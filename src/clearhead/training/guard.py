@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 WINDOW = 128
@@ -33,8 +33,8 @@ Trouble = Literal["non_finite", "spike"]
 class Recent:
     """The losses and gradient norms of the latest updates; they are stored with each step."""
 
-    losses: list[float] = field(default_factory=list)
-    norms: list[float] = field(default_factory=list)
+    losses: tuple[float, ...] = ()
+    norms: tuple[float, ...] = ()
 
     def judge(self, loss: float, norm: float) -> Trouble | None:
         """Say what is wrong with a batch, by its loss and the norm of its gradient; None if nothing is."""
@@ -48,5 +48,5 @@ class Recent:
 
     def take(self, loss: float, norm: float) -> None:
         """Remember a batch that was learned from."""
-        self.losses = [*self.losses, loss][-WINDOW:]
-        self.norms = [*self.norms, norm][-WINDOW:]
+        self.losses = (*self.losses, loss)[-WINDOW:]
+        self.norms = (*self.norms, norm)[-WINDOW:]
