@@ -22,7 +22,14 @@ from clearhead.core import run as runs
 from clearhead.core.errors import UserError
 from clearhead.core.events import read
 from clearhead.core.files import new_folder, to_json, write_atomically
-from clearhead.model.config import GptConfig, LayerNormConfig, RotaryConfig
+from clearhead.model.config import (
+    FeedForwardConfig,
+    GptConfig,
+    LayerNormConfig,
+    RMSNormConfig,
+    RotaryConfig,
+    SwiGLUConfig,
+)
 from clearhead.model.layers import hidden_width
 from clearhead.model.transformer import GPT
 from clearhead.show.history import History, nats
@@ -171,6 +178,7 @@ def _tokenizer_choices(tokenizer: Tokenizer) -> dict[str, bool]:
 def words(loaded: Loaded, model: GPT) -> dict[str, object]:
     """Return the values that stand in the code; none of them is text from outside that could be read as code."""
     config, tokenizer = model.config, loaded.tokenizer
+    assert isinstance(config.feed_forward, FeedForwardConfig | SwiGLUConfig)
     return {
         **_docstring(loaded, model),
         "num_layers": config.num_layers,
@@ -259,6 +267,7 @@ def _origin(loaded: Loaded) -> str:
 def _norm(config: GptConfig) -> str:
     if isinstance(config.norm, LayerNormConfig):
         return f"nn.LayerNorm(WIDTH, eps={config.norm.epsilon}{'' if config.norm.bias else ', bias=False'})"
+    assert isinstance(config.norm, RMSNormConfig)
     return f"nn.RMSNorm(WIDTH, eps={config.norm.epsilon}{'' if config.norm.gain else ', elementwise_affine=False'})"
 
 

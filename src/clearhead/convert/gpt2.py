@@ -11,7 +11,7 @@ from typing import Any
 from clearhead.convert.family import Family, Tie, require
 from clearhead.core.config import merge
 from clearhead.model import shapes
-from clearhead.model.config import GptConfig
+from clearhead.model.config import FeedForwardConfig, GptConfig, LayerNormConfig
 from clearhead.model.layers import hidden_width
 
 ACTIVATIONS = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "relu": "relu", "relu2": "squared_relu"}
@@ -82,6 +82,8 @@ def read(settings: dict[str, Any]) -> GptConfig:
 
 def write(config: GptConfig) -> dict[str, Any]:
     """Return the settings of a GPT-2 by which it computes what our model does."""
+    assert isinstance(config.feed_forward, FeedForwardConfig)
+    assert isinstance(config.norm, LayerNormConfig)
     kinds = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
     return {
         "n_positions": config.context_length,

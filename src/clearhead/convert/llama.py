@@ -9,7 +9,7 @@ from clearhead.convert.family import Family, Tie, require
 from clearhead.core.config import merge
 from clearhead.core.errors import UserError
 from clearhead.model import shapes
-from clearhead.model.config import GptConfig, RotaryConfig
+from clearhead.model.config import GptConfig, RMSNormConfig, RotaryConfig, SwiGLUConfig
 from clearhead.model.layers import hidden_width
 
 CARRIED = {
@@ -104,6 +104,8 @@ def rotary_base(settings: Mapping[str, Any]) -> float:
 def write(config: GptConfig) -> dict[str, Any]:
     """Return the settings of a Llama by which it computes what our model does."""
     assert isinstance(config.positions, RotaryConfig)
+    assert isinstance(config.norm, RMSNormConfig)
+    assert isinstance(config.feed_forward, SwiGLUConfig)
     return {
         "hidden_size": config.width,
         "intermediate_size": hidden_width(config.feed_forward, config.width),
