@@ -22,7 +22,14 @@ from clearhead.core import run as runs
 from clearhead.core.errors import UserError
 from clearhead.core.events import read
 from clearhead.core.files import new_folder, to_json, write_atomically
-from clearhead.model.config import GptConfig, LayerNormConfig, NoFeedForwardConfig, RMSNormConfig, RotaryConfig
+from clearhead.model.config import (
+    FeedForwardConfig,
+    GptConfig,
+    LayerNormConfig,
+    RMSNormConfig,
+    RotaryConfig,
+    SwiGLUConfig,
+)
 from clearhead.model.layers import hidden_width
 from clearhead.model.transformer import GPT
 from clearhead.show.history import History, nats
@@ -171,7 +178,7 @@ def _tokenizer_choices(tokenizer: Tokenizer) -> dict[str, bool]:
 def words(loaded: Loaded, model: GPT) -> dict[str, object]:
     """Return the values that stand in the code; none of them is text from outside that could be read as code."""
     config, tokenizer = model.config, loaded.tokenizer
-    assert not isinstance(config.feed_forward, NoFeedForwardConfig)
+    assert isinstance(config.feed_forward, FeedForwardConfig | SwiGLUConfig)
     return {
         **_docstring(loaded, model),
         "num_layers": config.num_layers,

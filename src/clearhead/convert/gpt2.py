@@ -82,6 +82,8 @@ def read(settings: dict[str, Any]) -> GptConfig:
 
 def write(config: GptConfig) -> dict[str, Any]:
     """Return the settings of a GPT-2 by which it computes what our model does."""
+    assert isinstance(config.feed_forward, FeedForwardConfig)
+    assert isinstance(config.norm, LayerNormConfig)
     kinds = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
     assert isinstance(config.norm, LayerNormConfig)
     assert isinstance(config.feed_forward, FeedForwardConfig)
