@@ -135,10 +135,10 @@ class _Eye:
         return call
 
     def watched_writer(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(tensors: Any, file: Any) -> None:
+        def call(tensors: Any, file: Any, *metadata: Any) -> None:
             path = _path(file, None)
             self.see(Operation("open", path, length=0), lambda: None)
-            function(tensors, file)
+            function(tensors, file, *metadata)
             self.see(Operation("write", path, content=Path(file).read_bytes()), lambda: None)
 
         return call
