@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Literal
@@ -20,6 +20,7 @@ from clearhead.generation.score import text_nats
 from clearhead.lab.compare import NORMAL, Estimate, over_seeds, over_text
 from clearhead.lab.experiment import Arm, Experiment, Outcome, require_equal_tokens
 from clearhead.lab.study import Request, Study
+from clearhead.model.config import GptConfig
 from clearhead.show.chart import Chart, Level, Line
 from clearhead.show.readable import count
 from clearhead.show.study import Answer, Sample
@@ -30,6 +31,10 @@ from clearhead.training.recipes import tiny
 Reference = Literal["first", "previous"]
 """What an arm's loss is compared with: the first arm's, or that of the arm before it."""
 
+Measure = Callable[[Outcome], Mapping[str, float | None]]
+"""Further figures of a run, each a column of the table; None where there is none."""
+
+Z = NORMAL
 NATS_FILE = "validation-nats.npy"
 
 
@@ -39,6 +44,22 @@ def recipe() -> RunConfig:
     return replace(preset, train=replace(preset.train, keep="newest", patience=0, sample_tokens=160))
 
 
+def plain() -> RunConfig:
+    """Return the same without QK-norm, short convolution, embedding norm and soft-cap.
+
+    Each of them does a part of what studies take out, and would hide what it is for.
+    """
+    shared = recipe()
+    assert isinstance(shared.model, GptConfig)
+    bare = replace(shared.model, qk_norm=False, convolution=1, embedding_norm=False, logit_softcap=None)
+    return replace(shared, model=bare)
+
+
+def nothing_more(_outcome: Outcome) -> dict[str, float | None]:
+    """Measure nothing beside the loss."""
+    return {}
+
+
 def loss_study(
     *,
     name: str,
@@ -46,6 +67,7 @@ def loss_study(
     arms: Sequence[Arm],
     base: Callable[[], RunConfig] = recipe,
     reference: Reference = "first",
+    measure: Measure = nothing_more,
     minutes: float = 10.0,
 ) -> Study:
     """Return a study that trains its arms on equally many tokens and compares their losses.
@@ -59,7 +81,7 @@ def loss_study(
         seeds=3,
         minutes=minutes,
         experiment=partial(loss_experiment, name, tuple(arms), base),
-        answer=partial(loss_answer, question, reference),
+        answer=partial(loss_answer, question, reference, measure),
     )
 
 
@@ -84,17 +106,23 @@ def with_context(arm: Arm, context_length: int) -> Arm:
     return replace(arm, changes={"model.context_length": context_length, **arm.changes})
 
 
-def loss_answer(question: str, reference: Reference, ran: Experiment, found: Sequence[Outcome]) -> Answer:
+def loss_answer(
+    question: str, reference: Reference, measure: Measure, ran: Experiment, found: Sequence[Outcome]
+) -> Answer:
     """Read the losses off an experiment's runs."""
     by_arm = [of_arm(found, arm.name) for arm in ran.arms]
     differences = [None, *(against(others, own) for others, own in compared(by_arm, reference))]
-    rows = [loss_row(own, difference) for own, difference in zip(by_arm, differences, strict=True)]
+    more = [further(own, measure) for own in by_arm]
+    rows = [
+        (*loss_row(own, difference), *figures.values())
+        for own, difference, figures in zip(by_arm, differences, more, strict=True)
+    ]
     return Answer(
         study=ran.name,
         question=question,
-        said=(findings(ran, by_arm, differences, reference),),
-        columns=columns(ran, reference),
-        rows=(*rows, *baseline_rows(found)),
+        said=tuple(findings(ran, by_arm, differences, reference)),
+        columns=(*columns(ran, reference), *more[0]),
+        rows=(*rows, *baseline_rows(found, len(rows[0]))),
         notes=how(ran, found),
         chart=curves(ran, found),
         samples=samples(ran, found),
@@ -117,16 +145,15 @@ def loss_of(own: Sequence[Outcome]) -> Estimate:
     losses = [run.nats_per_token for run in own]
     if len(own) > 1:
         return over_seeds(losses)
-    half = NORMAL * own[0].standard_error
+    half = Z * own[0].standard_error
     return Estimate(losses[0], math.nan, losses[0] - half, losses[0] + half, 1)
 
 
 def against(others: Sequence[Outcome], own: Sequence[Outcome]) -> Estimate:
     """Return how much more an arm costs than another: seed by seed, or for one seed token by token."""
     if len(own) > 1:
-        return over_seeds(
-            [ours.nats_per_token - theirs.nats_per_token for theirs, ours in zip(others, own, strict=True)]
-        )
+        pairs = zip(others, own, strict=True)
+        return over_seeds([ours.nats_per_token - theirs.nats_per_token for theirs, ours in pairs])
     if not math.isfinite(own[0].nats_per_token - others[0].nats_per_token):
         return Estimate(math.nan, math.nan, math.nan, math.nan, 1)
     return over_text(validation_nats(own[0]) - validation_nats(others[0]))
@@ -156,45 +183,55 @@ def columns(ran: Experiment, reference: Reference) -> tuple[str, ...]:
 def loss_row(own: Sequence[Outcome], difference: Estimate | None) -> tuple[object, ...]:
     """Return one arm's row of the table."""
     loss = loss_of(own)
-    bits = [run.bits_per_byte for run in own if run.bits_per_byte is not None]
     return (
         own[0].arm,
         own[0].parameters,
         loss.mean,
         loss.half_width,
-        float(np.mean(bits)) if bits else None,
+        mean_or_none([run.bits_per_byte for run in own]),
         None if difference is None else difference.mean,
         None if difference is None else difference.half_width,
         float(np.mean([run.train_seconds for run in own])),
     )
 
 
-def baseline_rows(found: Sequence[Outcome]) -> list[tuple[object, ...]]:
+def further(own: Sequence[Outcome], measure: Measure) -> dict[str, float | None]:
+    """Return an arm's further figures: the mean over its seeds, None where a seed has none."""
+    figures = [measure(run) for run in own]
+    return {name: mean_or_none([figure[name] for figure in figures]) for name in figures[0]}
+
+
+def mean_or_none(values: Sequence[float | None]) -> float | None:
+    """Return the mean of the values, or None where one is missing."""
+    there = [value for value in values if value is not None]
+    return float(np.mean(there)) if len(there) == len(values) else None
+
+
+def baseline_rows(found: Sequence[Outcome], num_columns: int) -> list[tuple[object, ...]]:
     """Return rows for the n-gram models, which were counted and not trained."""
     baselines = found[0].measured("baselines") or {}
+    nothing = (None,) * (num_columns - 5)
     return [
-        (f"{name} counts", None, values["nats_per_token"], None, values["bits_per_byte"], None, None, None)
+        (f"{name} counts", None, values["nats_per_token"], None, values["bits_per_byte"], *nothing)
         for name, values in baselines.items()
     ]
 
 
 def findings(
     ran: Experiment, by_arm: Sequence[list[Outcome]], differences: Sequence[Estimate | None], reference: Reference
-) -> str:
+) -> Iterator[str]:
     """Say in a sentence for each arm whether it differs from what it is compared with."""
-    said = []
     for index, (own, difference) in enumerate(zip(by_arm, differences, strict=True)):
         if difference is None:
             continue
         other = ran.arms[0 if reference == "first" else index - 1].name
         if not math.isfinite(difference.mean):
-            said.append(f"{own[0].arm}: training broke off.")
+            yield f"{own[0].arm}: training broke off."
         elif difference.low <= 0.0 <= difference.high:
-            said.append(f"{own[0].arm}: no clear difference from {other} ({difference.mean:+.3f}).")
+            yield f"{own[0].arm}: no clear difference from {other} ({difference.mean:+.3f})."
         else:
             word = "more" if difference.mean > 0 else "less"
-            said.append(f"{own[0].arm}: {abs(difference.mean):.3f} nats {word} than {other}.")
-    return " ".join(said)
+            yield f"{own[0].arm}: {abs(difference.mean):.3f} nats {word} than {other}."
 
 
 def curves(ran: Experiment, found: Sequence[Outcome]) -> Chart:

@@ -80,13 +80,17 @@ def render(answer: Answer) -> str:
     body = [
         f'<header><p class="eyebrow">Clearhead study</p><h1>{escape(answer.study)}</h1>'
         f'<p class="lead">{escape(answer.question)}</p></header>',
-        f'<section class="close">{"".join(f"<p>{escape(each)}</p>" for each in answer.said)}</section>',
+        _said(answer.said),
         _chart(answer),
         _table(answer),
         _samples(answer.samples),
         "<footer>Written by Clearhead from the events of the study's runs.</footer>",
     ]
     return page(f"{answer.study} · Clearhead", "\n".join(part for part in body if part))
+
+
+def _said(sentences: Sequence[str]) -> str:
+    return f'<section class="close">{"".join(f"<p>{escape(each)}</p>" for each in sentences)}</section>'
 
 
 def _chart(answer: Answer) -> str:
