@@ -90,11 +90,11 @@ def watching(watcher: Watcher, root: Path) -> Iterator[None]:
 
 class _Eye:
     def __init__(self, watcher: Watcher, root: str) -> None:
-        self.watcher, self.root = watcher, root
+        self.watcher, self.root = watcher, root + os.sep
 
     def see(self, operation: Operation, act: Callable[[], Any]) -> Any:
         """Do something under the watcher's eyes, if it concerns the watched folder."""
-        if not operation.path.startswith(self.root):
+        if not self.covers(operation.path):
             return act()
         self.watcher.before(operation)
         try:
@@ -104,6 +104,10 @@ class _Eye:
             raise
         self.watcher.after(operation)
         return result
+
+    def covers(self, path: str) -> bool:
+        """Say whether a path is the watched folder or lies below it."""
+        return f"{path}{os.sep}".startswith(self.root)
 
     def watched(self, function: Callable[..., Any], kind: Kind) -> Callable[..., Any]:
         def call(first: Any, *rest: Any, **named: Any) -> Any:
@@ -130,7 +134,7 @@ class _Eye:
                 return act()
             path = _path(file, None)
             stream = self.see(Operation("open", path, length=0 if "w" in mode else None), act)
-            return _Stream(self, stream, path) if path.startswith(self.root) else stream
+            return _Stream(self, stream, path) if self.covers(path) else stream
 
         return call
 

@@ -162,10 +162,10 @@ def mutate(content: Any, rng: random.Random) -> None:
 @pytest.mark.parametrize("name", [name for name in SIGNED if name.endswith(".json")])
 def test_contents_that_make_no_sense_are_refused_or_used(run: Run, name: str) -> None:
     """Whatever stands in a file whose hash fits: it works, or one sentence refuses it."""
-    rng, file = random.Random(name), run.path / name
+    rng, file = random.Random(f"{name}!"), run.path / name
     whole = file.read_text()
     refused = 0
-    for _ in range(25):
+    for _ in range(10):
         content = json.loads(whole)
         mutate(content, rng)
         file.write_text(to_json(content))

@@ -23,6 +23,33 @@ TOKENIZER_FOLDER = "tokenizer"
 VALIDATION_FILE = "validation.bin"
 STEP_NAME = re.compile(r"step-(\d+)")
 
+SHAPES: dict[str, dict[str, type]] = {
+    RUN_FILE: {
+        "name": str,
+        "config": dict,
+        "config.model": dict,
+        "config.train": dict,
+        "runtime": dict,
+        "parameters": dict,
+        "parameters.total": int,
+        "tokenizer": dict,
+        "versions": dict,
+        "machine": dict,
+    },
+    DATA_FILE: {
+        "names": list,
+        "text": dict,
+        "fingerprint": str,
+        "split": dict,
+        "sources": list,
+        "sources.*": dict,
+        "sources.*.bytes": int,
+        "sources.*.documents": int,
+        "sources.*.characters": int,
+    },
+}
+"""What kind of value stands where, as far as readers rely on it; `*` is every item of a list."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -93,9 +120,23 @@ def read_versioned(path: Path) -> dict[str, Any]:
             "update the program (pip install --upgrade clearhead)."
         )
     try:
-        return migrate(path.name, content)
+        migrated = migrate(path.name, content)
     except (KeyError, TypeError):
         raise DamagedFile(f"{path} does not hold what its format {content['format']} asks for.") from None
+    for key, kind in SHAPES.get(path.name, {}).items():
+        if not all(isinstance(found, kind) for found in _inside(migrated, key.split("."))):
+            raise DamagedFile(f"{path} is not as this program writes it: {key} is no {kind.__name__}.")
+    return migrated
+
+
+def _inside(content: Any, keys: list[str]) -> list[Any]:
+    found = [content]
+    for key in keys:
+        if key == "*":
+            found = [item for each in found if isinstance(each, list) for item in each]
+        else:
+            found = [each[key] for each in found if isinstance(each, dict) and each.get(key) is not None]
+    return found
 
 
 def part(content: Any, *keys: str, kind: type = dict) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 from clearhead.core import events
 from clearhead.core.errors import DamagedFile, UserError
 from clearhead.core.files import MANIFEST, manifest, verify_file
-from clearhead.core.run import STEP_NAME, Run, leftovers
+from clearhead.core.run import STEP_NAME, Run, leftovers, part
 from clearhead.store.checkpoint import is_resumable, read_state, verify_step
 
 DERIVED = ("report.html", "lock")
@@ -111,8 +111,13 @@ def _troubles_of_events(run: Run) -> Iterator[str]:
 
 def _troubles_of_order(run: Run, step: int) -> Iterator[str]:
     """Yield a sentence where the events do not reach a saved step: a step is told before it is saved."""
-    told_every = run.describe()["config"]["train"]["log_every"] or 10
-    reached = max((line["step"] for line in events.read(run.path)), default=0)
+    try:
+        told_every = part(run.describe(), "config", "train").get("log_every")
+        reached = max((line["step"] for line in events.read(run.path)), default=0)
+    except UserError as error:
+        yield str(error)
+        return
+    told_every = told_every if isinstance(told_every, int) else 10
     if reached <= step - told_every:
         yield f"{run.path / events.FILE} ends at step {reached}, and step {step} is saved: lines are missing."
 
