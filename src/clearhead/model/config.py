@@ -238,6 +238,9 @@ class NoFeedForwardConfig:
     kind: Literal["none"] = "none"
 
 
+AnyFeedForwardConfig = FeedForwardConfig | SwiGLUConfig | NoFeedForwardConfig
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttentionConfig:
     """Queries, keys and values of their own."""
@@ -354,7 +357,7 @@ class GptConfig:
     positions: PositionsConfig = field(default_factory=RotaryConfig)
     mask: MaskConfig = field(default_factory=CausalConfig)
     norm: NormConfig = field(default_factory=RMSNormConfig)
-    feed_forward: FeedForwardConfig | SwiGLUConfig | NoFeedForwardConfig = field(default_factory=FeedForwardConfig)
+    feed_forward: AnyFeedForwardConfig = field(default_factory=FeedForwardConfig)
     mixer: MixerConfig = field(default_factory=AttentionConfig)
     residual: Literal["pre_norm", "post_norm", "none"] = "pre_norm"
     embedding: EmbeddingConfig = field(default_factory=TrainedEmbeddingConfig)

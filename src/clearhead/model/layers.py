@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from clearhead.model.attention import Mixer
 from clearhead.model.cache import Slot
 from clearhead.model.config import (
+    AnyFeedForwardConfig,
     FeedForwardConfig,
     LayerNormConfig,
     NoFeedForwardConfig,
@@ -111,9 +112,7 @@ class SwiGLU(nn.Module):
         return out
 
 
-def build_feed_forward(
-    config: FeedForwardConfig | SwiGLUConfig | NoFeedForwardConfig, width: int, *, bias: bool
-) -> nn.Module | None:
+def build_feed_forward(config: AnyFeedForwardConfig, width: int, *, bias: bool) -> nn.Module | None:
     """Return the feed-forward layer that a config names, or None where blocks have none."""
     if isinstance(config, NoFeedForwardConfig):
         return None

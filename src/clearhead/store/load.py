@@ -67,7 +67,7 @@ def tokenizer_of(run: Run) -> Tokenizer:
     """Return a run's tokenizer, which knows what ids the run's training text does not give."""
     tokenizer = load_tokenizer(run.tokenizer)
     # Runs of before this was noted have no such list.
-    tokenizer.unseen = ids_of(run.data().get("unseen_ids", []))
+    tokenizer.unseen = ids_of(run.data().get("unseen_ids", []), tokenizer.vocabulary_size)
     return tokenizer
 
 

@@ -148,9 +148,20 @@ def ranges_of(ids: Int32[np.ndarray, " N"]) -> list[list[int]]:
     return [[int(part[0]), int(part[-1])] for part in parts if len(part)]
 
 
-def ids_of(ranges: Iterable[Sequence[int]]) -> Int32[np.ndarray, " N"]:
-    """Return the ids of ranges that `ranges_of` gave."""
+def ids_of(ranges: Any, vocabulary_size: int) -> Int32[np.ndarray, " N"]:
+    """Return the ids of ranges that `ranges_of` gave.
+
+    Raises:
+        DamagedFile: it gave no such thing.
+    """
+    if not isinstance(ranges, list) or not all(_is_range(each, vocabulary_size) for each in ranges):
+        raise DamagedFile("A stored list of ids does not hold ranges of them.")
     return np.concatenate([np.empty(0, np.int32), *(np.arange(a, b + 1, dtype=np.int32) for a, b in ranges)])
+
+
+def _is_range(found: Any, vocabulary_size: int) -> bool:
+    numbers = isinstance(found, list) and len(found) == 2 and all(type(number) is int for number in found)
+    return numbers and 0 <= found[0] <= found[1] < vocabulary_size
 
 
 def build(folder: Path, stream: _Stream, vocabulary_size: int, provenance: Mapping[str, Any]) -> Tokens:
