@@ -17,9 +17,9 @@ from clearhead.core.runtime import Precision, Runtime, available_cores, availabl
 from clearhead.model.build import build_model
 from clearhead.model.config import GptConfig, ModelConfig
 
-TOLERANCES: dict[Precision, float] = {"fp32": 1e-3, "bf16": 0.25}
-"""How far from float64 numbers may lie. On a CPU, 1e-6 and up to 0.12 (the shift of a norm) were measured; what a wrong
-kernel computes is off by its own size."""
+LOSS_TOLERANCES: dict[Precision, float] = {"fp32": 1e-3, "bf16": 1e-2}
+GRADIENT_TOLERANCES: dict[Precision, float] = {"fp32": 1e-3, "bf16": 0.3}
+"""How far from float64 numbers may lie, as shares of their size; what was measured is in docs/log.md."""
 
 TRUSTED = frozenset({"cpu"})
 """Devices that training does not check: a session starts faster, and the reference is computed there anyway."""
@@ -52,7 +52,7 @@ class Deviation:
 
     def is_rounding(self, precision: Precision) -> bool:
         """Say whether it is what rounding explains; NaN is not."""
-        return self.loss <= TOLERANCES[precision] and self.gradient <= TOLERANCES[precision]
+        return self.loss <= LOSS_TOLERANCES[precision] and self.gradient <= GRADIENT_TOLERANCES[precision]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +109,8 @@ def require_right(config: ModelConfig, runtime: Runtime) -> None:
         off = check.deviation
         raise UserError(
             f"The device {runtime.device} computes wrong numbers: its loss is off by {off.loss:.2g} of its size and "
-            f"the gradient of {off.worst} by {off.gradient:.2g}, where rounding explains "
-            f"{TOLERANCES[check.precision]:g}; train with --device cpu, or take it by --train.check_device false."
+            f"the gradient of {off.worst} by {off.gradient:.2g}, which is more than "
+            "rounding; train with --device cpu, or take it by --train.check_device false."
         )
 
 
@@ -231,12 +231,12 @@ def examine_device(
     checks = tuple(
         examine_model(config, model, replace(runtime, precision=precision))
         for model, config in checked.items()
-        for precision in TOLERANCES
+        for precision in GRADIENT_TOLERANCES
     )
     smallest = next(iter(sizes.values()))
     plain, halved = (
         tokens_per_second(smallest, replace(runtime, precision=precision), seconds=seconds / 20)
-        for precision in TOLERANCES
+        for precision in GRADIENT_TOLERANCES
     )
     speeds = tuple(timed_sizes(sizes, runtime, until, seconds / 20))
     return DeviceReport(name, describe_device(name), checks, speeds, operation_microseconds(name), halved / plain)
