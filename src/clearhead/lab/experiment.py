@@ -30,7 +30,7 @@ STUDY_FILE = "study.json"
 EVALUATIONS = 12
 """How often each run is evaluated on its way: the points of its curve."""
 
-STEPS_SHARE = 0.8
+STEPS_SHARE = 0.7
 """The part of a timed experiment that is spent in steps; the rest evaluates, writes and saves."""
 
 
