@@ -17,6 +17,10 @@ class DamagedFile(UserError):
     """A stored file is not what was written: a hash, a length or a format does not fit."""
 
 
+class BrokenModel(UserError):
+    """A model computes numbers that are not finite."""
+
+
 class CannotWrite(UserError):
     """The system takes no more: a full disk, a folder that may not be written to."""
 

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from clearhead.core import events as journal
+from clearhead.core.errors import BrokenModel
 from clearhead.core.events import Event, Measured, Started, StopReason, Warned
 from clearhead.core.files import sha256, sync
 from clearhead.core.run import RUN_FILE, Run, versions
@@ -93,8 +94,13 @@ def sampling(session: Session) -> Callable[[nn.Module], list[tuple[str, str, int
     def sample(model: nn.Module) -> list[tuple[str, str, int]]:
         was_training = model.training
         model.eval()
-        text = write(model, tokenizer, request)[0]
-        model.train(was_training)
+        try:
+            text = write(model, tokenizer, request)[0]
+        except BrokenModel:
+            # The loss says so too, and a run that went wrong ends by the loop's own rules.
+            return []
+        finally:
+            model.train(was_training)
         return [(prompt, text, SAMPLE_SEED)]
 
     return sample
