@@ -25,7 +25,7 @@ ARMS = (Arm(name="bigram", changes={"model.kind": "bigram", "model.context_lengt
 
 
 def small(text: str, *, steps: int | None = 4, seeds: tuple[int, ...] = (1, 2), **changes: Any) -> Experiment:
-    base = merge(recipe(), {**SMALL, **changes})
+    base = merge(merge(recipe(), SMALL), changes)
     base = replace(base, train=replace(base.train, steps=steps))
     return Experiment(name="two", texts=(text,), base=base, arms=ARMS, seeds=seeds)
 
@@ -60,7 +60,7 @@ def test_unequal_tokens_are_refused(text: str) -> None:
 
 
 class StopAt:
-    """Answers once, at the third step of the second run."""
+    """Answers once, after the second step of the second run."""
 
     def __init__(self) -> None:
         self.arm, self.steps = "", 0
@@ -84,7 +84,7 @@ def test_an_interrupted_study_goes_on_and_ends_as_if_it_had_not_been(text: str, 
     assert again == folder
     rest = list(outcomes(settled, folder))
     assert [outcome.nats_per_token for outcome in rest] == [outcome.nats_per_token for outcome in whole]
-    assert [line["resumed_from"] for line in rest[1].events if line["event"] == "started"] == [None, 3]
+    assert [line["resumed_from"] for line in rest[1].events if line["event"] == "started"] == [None, 2]
     assert (folder / "bigram-1" / "events.jsonl").read_bytes() == before
 
 

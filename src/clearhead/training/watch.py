@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from clearhead.core import events as journal
+from clearhead.core.errors import UserError
 from clearhead.core.events import Event, Measured, StopReason, Warned
 from clearhead.generation.engine import Request, prompt_ids, write
 from clearhead.store import checkpoint
@@ -87,9 +88,13 @@ def sampling(session: Session) -> Callable[[nn.Module], list[tuple[str, str, int
     def sample(model: nn.Module) -> list[tuple[str, str, int]]:
         was_training = model.training
         model.eval()
-        text = write(model, tokenizer, request)[0]
-        model.train(was_training)
-        return [(prompt, text, SAMPLE_SEED)]
+        try:
+            return [(prompt, write(model, tokenizer, request)[0], SAMPLE_SEED)]
+        except UserError:
+            # Its logits are not finite; that the training went wrong is said, and stored, by the loop.
+            return []
+        finally:
+            model.train(was_training)
 
     return sample
 
