@@ -240,6 +240,8 @@ def curves(ran: Experiment, found: Sequence[Outcome]) -> Chart:
     for index, arm in enumerate(ran.arms):
         each = [run.curve for run in of_arm(found, arm.name)]
         length = min(len(steps) for steps, _ in each)
+        if not length:
+            continue  # a run that broke off before its first evaluation
         mean = np.mean([losses[:length] for _, losses in each], axis=0)
         lines.append(Line(x=each[0][0][:length], y=mean, role=f"series-{index % 10}", name=arm.name))
     baselines = found[0].measured("baselines") or {}
