@@ -210,9 +210,7 @@ class Rotary(Positions):
         return Rotary(context_length, self.head_width, self.base).to(self.cosine.device)
 
 
-def build_positions(  # noqa: PLR0911 - one return for each kind
-    config: PositionsConfig, *, context_length: int, width: int, head_width: int
-) -> Positions:
+def build_positions(config: PositionsConfig, *, context_length: int, width: int, head_width: int) -> Positions:
     """Return the scheme that a config names."""
     match config:
         case LearnedConfig():
