@@ -101,11 +101,13 @@ def committed_by(note: Path) -> int:
 
 
 def telling(note: Path) -> Any:
-    """Return what writes down each saved step, outside the watched place."""
+    """Return what writes down each saved step, outside the watched place and at once: a kill may come at any time."""
+    draft = note.with_suffix(".draft")
 
     def tell(event: Event) -> None:
         if event.name == "saved":
-            note.write_text(str(event.step))
+            draft.write_text(str(event.step))
+            draft.replace(note)
 
     return tell
 
