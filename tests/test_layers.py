@@ -51,6 +51,7 @@ LIBRARIES: dict[str, set[str]] = {
     "generation": {"jaxtyping", "numpy", "torch"},
     "convert": {"jaxtyping", "torch"},
     "convert/parity.py": {"numpy", "transformers"},
+    "look": {"jaxtyping", "numpy", "torch"},
     "training": {"jaxtyping", "numpy", "torch"},
     "lab": {"jaxtyping", "numpy", "torch"},
     FACADE: {"torch"},

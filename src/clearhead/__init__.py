@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clearhead import look
+
 if TYPE_CHECKING:
     from torch import nn
 
     from clearhead.core.run import Run
     from clearhead.generation.writer import Writer
 
-__all__ = ["load", "train"]
+__all__ = ["load", "look", "train"]
 
 
 def train(

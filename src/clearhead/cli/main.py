@@ -16,6 +16,7 @@ VERBS = {
     "train": "train a model on texts",
     "sample": "write with a trained model",
     "eval": "measure how good a trained model is",
+    "look": "see inside a trained model",
     "tokens": "see a text as tokens; compare, train, export tokenizers",
     "data": "list, fetch and make texts",
     "export": "write a trained model for other programs",

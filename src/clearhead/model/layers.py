@@ -193,18 +193,29 @@ class Block(nn.Module):
     ) -> Float[Tensor, "B T C"]:
         if tap is not None:
             x = tap("resid_pre", x)
-        communicate = partial(self.attention, mask=mask, positions=positions, slot=slot, tap=scoped(tap, "attn"))
-        x = self.residual(x, self.attention_norm, lambda heard: self.dropout(communicate(heard)))
+        attend = partial(self.attention, mask=mask, positions=positions, slot=slot, tap=scoped(tap, "attn"))
+        x = self.residual(x, self.attention_norm, partial(self._communicate, attend=attend, tap=tap))
         if tap is not None:
             x = tap("resid_mid", x)
         if self.feed_forward is not None:
             x = self.residual(x, self.feed_forward_norm, partial(self._compute, slot=slot, tap=tap))
         return x if tap is None else tap("resid_post", x)
 
+    def _communicate(self, x: Float[Tensor, "B T C"], attend: Branch, tap: Tap | None) -> Float[Tensor, "B T C"]:
+        if tap is not None:
+            x = tap("attn.in", x)
+        heard = attend(x)
+        if tap is not None:
+            heard = tap("attn.out", heard)
+        out: Tensor = self.dropout(heard)
+        return out
+
     def _compute(self, heard: Float[Tensor, "B T C"], slot: Slot | None, tap: Tap | None) -> Float[Tensor, "B T C"]:
         assert self.feed_forward is not None
         if self.convolution is not None:
             heard = self.convolution(heard, slot)
+        if tap is not None:
+            heard = tap("mlp.in", heard)
         thought = self.feed_forward(heard, scoped(tap, "mlp"))
         if tap is not None:
             thought = tap("mlp.out", thought)
