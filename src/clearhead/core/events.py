@@ -259,6 +259,38 @@ def read(folder: Path) -> list[dict[str, Any]]:
     return lines
 
 
+class Follower:
+    """A run's events as they come: each look reads only what was added since the last one.
+
+    Events that a resume takes back are taken back here too. Lines are trusted as far as they can be parsed; who has to
+    be sure uses `verify`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.events: list[dict[str, Any]] = []
+        self._path = folder / FILE
+        self._offset = 0
+
+    def look(self) -> bool:
+        """Read what is new, and return whether there was anything."""
+        if not self._path.exists() or self._path.stat().st_size == self._offset:
+            return False
+        with self._path.open("rb") as stream:
+            if self._path.stat().st_size < self._offset:  # a resume cut off a torn line
+                self.events, self._offset = [], 0
+            stream.seek(self._offset)
+            whole = stream.read().rpartition(b"\n")[0]
+        for raw in whole.split(b"\n") if whole else ():
+            self._take(json.loads(raw))
+        self._offset += len(whole) + 1 if whole else 0
+        return bool(whole)
+
+    def _take(self, line: dict[str, Any]) -> None:
+        if line["event"] == "started" and line["resumed_from"] is not None:
+            self.events = [earlier for earlier in self.events if earlier["step"] <= line["resumed_from"]]
+        self.events.append(line)
+
+
 def verify(folder: Path) -> None:
     """Check every line of a run's events, and against the seal of a run that has ended that none is lost.
 
