@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
 from clearhead.core.errors import UserError
 
@@ -24,20 +23,21 @@ class Job:
     Args:
         arguments: what stands after `clearhead train` on a command line that does the same.
         run: the folder that the run has or will have.
+        said: where its error stream goes.
     """
 
-    def __init__(self, arguments: Sequence[str], run: Path) -> None:
-        self.arguments = tuple(arguments)
+    def __init__(self, arguments: Sequence[str], run: Path, said: Path) -> None:
         self.run = run
         self.paused = False
-        self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the job
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "clearhead", "train", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._said,
-            start_new_session=True,  # Ctrl-C at the server's terminal is for the server, which then stops its jobs
-        )
+        self._said = said
+        with said.open("wb") as stream:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "clearhead", "train", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stream,
+                start_new_session=True,  # Ctrl-C at the server's terminal is for the server, which then stops its jobs
+            )
 
     @property
     def going(self) -> bool:
@@ -49,8 +49,7 @@ class Job:
         """The last line that it wrote to its error stream, where it ended with an error."""
         if self.going or self._process.returncode in (0, 128 + signal.SIGINT):
             return ""
-        self._said.seek(0)
-        lines = self._said.read().decode(errors="replace").strip().splitlines()
+        lines = self._said.read_text(errors="replace").strip().splitlines()
         return lines[-1].removeprefix("clearhead: ") if lines else f"It ended with code {self._process.returncode}."
 
     def pause(self) -> None:
@@ -86,6 +85,7 @@ class Jobs:
 
     def __init__(self) -> None:
         self._jobs: dict[Path, Job] = {}
+        self._folder = tempfile.TemporaryDirectory(prefix="clearhead-jobs-")
 
     def of(self, run: Path) -> Job | None:
         """Return the newest job of a run, if it was started from here."""
@@ -108,18 +108,20 @@ class Jobs:
         """Go on with a run where it was last saved."""
         return self._begin(["--resume", str(run), "--quiet"], run)
 
-    def stop_all(self) -> None:
-        """Let every job save and end, all at once."""
+    def close(self) -> None:
+        """Let every job save and end, all at once; no more can be started."""
         going = self.going
         for job in going:
             job.stop()
         until = time.monotonic() + PATIENCE_SECONDS
         for job in going:
             job.wait(max(0.0, until - time.monotonic()))
+        self._folder.cleanup()
 
     def _begin(self, arguments: Sequence[str], run: Path) -> Job:
         before = self.of(run)
         if before is not None and before.going:
             raise UserError(f"{run.name} is being trained already.")
-        job = self._jobs[run.resolve()] = Job(arguments, run)
+        said = Path(self._folder.name) / f"{time.monotonic_ns()}.txt"
+        job = self._jobs[run.resolve()] = Job(arguments, run, said)
         return job

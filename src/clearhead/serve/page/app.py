@@ -25,7 +25,7 @@ def serve(folder: Path, port: int, *, open_browser: bool) -> None:
     studio = Studio(folder)
     add_screens(studio)
     app.add_middleware(OnlyFromHere)
-    app.on_shutdown(studio.jobs.stop_all)
+    app.on_shutdown(studio.jobs.close)
     ui.run(
         host=HOST,
         port=port,

@@ -11,7 +11,7 @@ from nicegui import ui
 from clearhead.serve.page.studio import Studio
 from clearhead.show.page import CHART, DARK, FACES, LIGHT, escape
 
-SCREENS = {"train": "Train", "write": "Write", "inside": "Inside", "compare": "Compare", "runs": "Runs"}
+SCREENS = {"train": "Train", "write": "Write", "runs": "Runs"}
 
 STYLE = f"""
 body {{ {FACES} {LIGHT} color-scheme: light; }}
