@@ -17,10 +17,11 @@ from clearhead.text.batches import RandomOffsets, ShuffledWindows, TrainingBatch
 from clearhead.training.config import RandomOffsetsConfig, RunConfig
 from clearhead.training.dataset import Dataset, document_end
 from clearhead.training.evaluate import SAMPLED_TARGETS
-from clearhead.training.loop import State, steps
+from clearhead.training.loop import steps
 from clearhead.training.objective import Objective, next_token
 from clearhead.training.optim import OptimizerSet, build_optimizer
 from clearhead.training.schedule import Plan
+from clearhead.training.state import State
 
 EVALUATION_SHARE = 0.05
 """The part of a run's time that evaluations should take."""

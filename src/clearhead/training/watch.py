@@ -21,9 +21,10 @@ from clearhead.text import shards
 from clearhead.training import dataset, preflight
 from clearhead.training.dataset import Dataset
 from clearhead.training.evaluate import Evaluator, Score
-from clearhead.training.loop import Hooks, State
+from clearhead.training.loop import Hooks
 from clearhead.training.schedule import Plan
 from clearhead.training.session import Record, Session, bring_back, step_budget
+from clearhead.training.state import State
 
 Stop = Callable[[], StopReason | None]
 """Asked after each step; a reason ends the run early."""
