@@ -54,7 +54,7 @@ LIBRARIES: dict[str, set[str]] = {
     "look": {"jaxtyping", "numpy", "torch"},
     "training": {"jaxtyping", "numpy", "torch"},
     "lab": {"jaxtyping", "numpy", "torch"},
-    "serve": {"nicegui", "starlette", "torch"},
+    "serve": {"jaxtyping", "nicegui", "numpy", "starlette", "torch"},
     FACADE: {"torch"},
     "cli": {"numpy", "rich"},
 }
