@@ -8,10 +8,11 @@ from urllib.parse import urlencode
 
 from nicegui import ui
 
+from clearhead.core.errors import UserError
 from clearhead.serve.page.studio import Studio
 from clearhead.show.page import CHART, DARK, FACES, LIGHT, escape
 
-SCREENS = {"train": "Train", "write": "Write", "inside": "Inside", "runs": "Runs"}
+SCREENS = {"train": "Train", "write": "Write", "inside": "Inside", "compare": "Compare", "runs": "Runs"}
 
 STYLE = f"""
 body {{ {FACES} {LIGHT} color-scheme: light; }}
@@ -97,7 +98,7 @@ table.plain a { color: var(--blue); }
 .caption { max-width: 46em; margin: 16px 0 8px; text-wrap: pretty; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(360px, 1fr)); gap: 32px; margin-top: 24px; }
 .picture { margin: 0; }
-.picture.table, .picture.chips, .picture.lines { grid-column: 1 / -1; }
+.as-table, .as-chips, .as-lines { grid-column: 1 / -1; }
 svg.map .hatch { stroke: var(--rule); stroke-width: 2; }
 svg.map .chosen { fill: none; stroke: var(--orange); stroke-width: 2; }
 svg.map { width: 100%; height: auto; display: block; font-family: var(--mono); }
@@ -118,7 +119,7 @@ dl.cell dt { color: var(--soft); } dl.cell dd { margin: 0; font-variant-numeric:
 
 @contextmanager
 def frame(studio: Studio, screen: str, purpose: str) -> Iterator[None]:
-    """Lay out a screen around what the block draws.
+    """Lay out a screen around what the block draws; a mistake in what was asked for is told there.
 
     Args:
         purpose: what is seen here and why it matters.
@@ -141,7 +142,10 @@ def frame(studio: Studio, screen: str, purpose: str) -> Iterator[None]:
         ui.button("Light or dark", on_click=turn).props("flat no-caps dense").classes("end")
     with ui.element("main"):
         heading(SCREENS[screen], purpose)
-        yield
+        try:
+            yield
+        except UserError as error:
+            trouble(str(error))
 
 
 def heading(title: str, purpose: str) -> None:

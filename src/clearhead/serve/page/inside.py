@@ -21,8 +21,8 @@ from clearhead.show.readable import label
 from clearhead.show.view import Panel, View
 
 PURPOSE = (
-    "A model is a few tables of numbers that a text flows through. Here each of them can be seen for a prompt of yours, at "
-    "any step of the training: choose what to look at on the left, and click a cell for its arithmetic."
+    "A model is a few tables of numbers that a text flows through. Here each of them can be seen for a prompt of "
+    "yours, at any step of the training: choose what to look at on the left, and click a cell for its arithmetic."
 )
 KEYS = "Arrows move the cell, [ and ] change the layer, , and . the head, / goes to the prompt."
 
@@ -52,10 +52,7 @@ def show(studio: Studio, place: Place, look: Look) -> None:
         if not place.run:
             ui.label("There is no run yet. Train one first.").classes("said")
             return
-        try:
-            Inspection(studio, place, look if look.subject in SUBJECTS else replace(look, subject="attention"))
-        except UserError as error:
-            frame.trouble(str(error))
+        Inspection(studio, place, look if look.subject in SUBJECTS else replace(look, subject="attention"))
 
 
 class Inspection:

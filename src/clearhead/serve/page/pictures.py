@@ -39,7 +39,7 @@ def draw(panel: Panel, number: int) -> str:
     """
     faces = {"map": heat_map, "chips": chips, "bars": bars, "lines": lines, "scatter": scatter, "table": table}
     title = escape(label(panel.title))
-    return f'<section class="picture {panel.kind}"><h3>{title}</h3>{faces[panel.kind](panel, number)}</section>'
+    return f'<section class="picture as-{panel.kind}"><h3>{title}</h3>{faces[panel.kind](panel, number)}</section>'
 
 
 def heat_map(panel: Panel, number: int) -> str:
@@ -65,7 +65,9 @@ def heat_map(panel: Panel, number: int) -> str:
         f'width="{size:.3f}" height="{size:.3f}"/>',
     ]
     for row, name in down:
-        parts.append(f'<text x="{left - 6:.1f}" y="{(row + 0.5) * size + 4:.1f}" text-anchor="end">{escape(name)}</text>')
+        parts.append(
+            f'<text x="{left - 6:.1f}" y="{(row + 0.5) * size + 4:.1f}" text-anchor="end">{escape(name)}</text>'
+        )
     for column, name in across:
         place = f"translate({left + (column + 0.5) * size + 4:.1f} {height + 6:.1f})"
         turned = " rotate(-90)" if below > 20 else " translate(-8 10)"
@@ -146,7 +148,12 @@ def bars(panel: Panel, number: int) -> str:
     rows = []
     for place in range(len(next(iter(arrays.values())))):
         name = label(panel.labels[0][place]) if panel.labels[0] is not None else str(place)
-        marks = "".join(_bar(float(array[place]), low, span, shade) for shade, array in enumerate(arrays.values()))
+        shades = (
+            enumerate(arrays.values())
+            if len(arrays) > 1
+            else ((int(array[place] < 0), array) for array in arrays.values())
+        )
+        marks = "".join(_bar(float(array[place]), low, span, shade) for shade, array in shades)
         numbers = " · ".join(f"{float(array[place]):.3g}" for array in arrays.values())
         rows.append(
             f'<button data-p="{number}" data-row="{place}">{escape(name)}</button>'

@@ -43,7 +43,7 @@ def show(studio: Studio, run: str = "") -> None:
             Form(studio)
         with ui.element("div"):
             if run:
-                watch(studio, studio.run(run))
+                Watched(studio, studio.trained(run))
             elif going := studio.jobs.going:
                 ui.link(f"{going[-1].run.name} is being trained: watch it", address_of(going[-1].run))
             else:
@@ -112,11 +112,6 @@ def begin(studio: Studio, text: str, minutes: float | None) -> Job:
     path = studio.new_run(Path(text).stem if text else "tales")
     texts = [str(Path(text).expanduser())] if text else []
     return studio.jobs.start(texts, path, ["--minutes", str(minutes)])
-
-
-def watch(studio: Studio, run: Run | Path) -> None:
-    """Draw a training, and draw it anew as its events come."""
-    Watched(studio, run if isinstance(run, Run) else Run(run))
 
 
 class Watched:
