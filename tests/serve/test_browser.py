@@ -118,8 +118,7 @@ def test_a_head_is_chosen_and_a_cell_tells_the_librarys_numbers(page: Any, runs:
     page.wait_for_function(
         "document.querySelector('[data-testid=caption]')?.innerText?.startsWith('Head 1 of layer 2')"
     )
-    assert "layer=2" in page.url
-    assert "head=1" in page.url
+    page.wait_for_url(re.compile("layer=2&head=1"))
     box = page.locator("image.cells").first.bounding_box()
     view = look.attention(clearhead.load(runs / "first"), "the cat", layer=2, head=1)
     places = view.pattern.shape[0]
@@ -159,7 +158,7 @@ def test_a_temperature_reshapes_what_is_drawn_from(page: Any) -> None:
         page.wait_for_function(f"document.querySelector('.stack').innerText.includes('{said}')")
     page.wait_for_function("document.querySelector('.bars .chance')?.innerText === '100.0 %'")
     assert before != "100.0 %"
-    assert "temperature=0" in page.url
+    page.wait_for_url(re.compile("temperature=0"))
 
 
 def test_a_training_is_begun_paused_and_stopped(page: Any, runs: Path) -> None:
