@@ -113,8 +113,7 @@ def test_every_screen_opens_and_says_what_it_is_for(page: Any, screen: str) -> N
 
 def test_a_head_is_chosen_and_a_cell_tells_the_librarys_numbers(page: Any, runs: Path) -> None:
     page.goto(f"{HERE}/inside?run=first&prompt=the+cat")
-    page.click("[data-testid=layer-2]")
-    page.click("[data-testid=head-1]")
+    page.click("[data-testid=head-2-1]")
     page.wait_for_function(
         "document.querySelector('[data-testid=caption]')?.innerText?.startsWith('Head 1 of layer 2')"
     )

@@ -105,6 +105,16 @@ svg.map { width: 100%; height: auto; display: block; font-family: var(--mono); }
 svg.map text { font-size: 12px; fill: var(--soft); white-space: pre; }
 svg.map text[class^=shade] { background: none; font-size: 13px; }
 svg.map image { image-rendering: pixelated; cursor: crosshair; }
+.head-grid { display: grid; grid-template-columns: max-content 1fr; gap: 6px 12px; align-items: center; margin: 8px 0; }
+.head-grid .heads { display: flex; gap: 6px; flex-wrap: wrap; }
+.head-grid button { border: 0; padding: 0; background: none; cursor: pointer; line-height: 0; border-radius: 2px; }
+.head-grid img { width: 56px; height: 56px; image-rendering: pixelated; border-radius: 2px; background: var(--raised); }
+.head-grid button:hover { box-shadow: 0 0 0 2px var(--rule); }
+.head-grid button[aria-pressed=true] { box-shadow: 0 0 0 2px var(--orange); }
+.layers { display: flex; gap: 6px; flex-wrap: wrap; margin: 8px 0; }
+.layers button { font: inherit; color: var(--ink); background: var(--raised); border: 0; padding: 4px 12px;
+  border-radius: 4px; cursor: pointer; }
+.layers button[aria-pressed=true] { background: var(--blue); color: var(--paper); }
 .legend { display: flex; gap: 8px; align-items: center; margin-top: 8px; }
 .legend i { display: block; height: 8px; width: 160px; border-radius: 2px; }
 .chips { font: 16px/1.9 var(--mono); }

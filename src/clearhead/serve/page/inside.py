@@ -14,6 +14,8 @@ import clearhead.look as looking
 from clearhead.core.errors import UserError
 from clearhead.look.catalogue import SUBJECTS, module_of
 from clearhead.serve.page import frame, pictures, places
+from clearhead.serve.page.heads import grid
+from clearhead.serve.page.pictures import PICK
 from clearhead.serve.page.places import Place
 from clearhead.serve.page.studio import Studio
 from clearhead.show.page import escape
@@ -70,7 +72,8 @@ class Inspection:
             with ui.element("div"):
                 self.title = frame.title_line("")
                 self.about = ui.label().classes("said")
-                self.heads = ui.element("div").classes("row heads")
+                self.heads = ui.html("", sanitize=False)
+                self.heads.on("click", self.choose, js_handler=PICK)
                 self.troubles = ui.element("div")
                 self.caption = ui.label().classes("caption").props("data-testid=caption")
                 self.pictures = ui.html("", sanitize=False).classes("pictures")
@@ -94,9 +97,9 @@ class Inspection:
         """Look at another run, step or prompt."""
         ui.navigate.to(frame.address("inside", **asdict(place), **asdict(self.look)))
 
-    def turn(self, what: str, to: int) -> None:
+    def turn(self, layer: int, head: int) -> None:
         """Look at another layer or head."""
-        self.look = replace(self.look, layer=to) if what == "layer" else replace(self.look, head=to)
+        self.look = replace(self.look, layer=layer, head=head)
         frame.keep("inside", asdict(self.place) | asdict(self.look))
         self.refresh()
 
@@ -124,22 +127,34 @@ class Inspection:
         self.show_cell()
 
     def _draw_heads(self, layers: bool, heads: bool) -> None:
-        self.heads.clear()
-        mixers = getattr(self.writer.loaded.model, "mixers", [])
-        with self.heads:
-            if layers:
-                self._choice("layer", len(mixers))
-            if heads and mixers:
-                self._choice("head", int(getattr(mixers[self.look.layer % len(mixers)], "num_heads", 0)))
+        now = self.look
+        if heads:
+            self.heads.set_content(grid(self.writer, self.place.prompt, chosen=(now.layer, now.head)))
+        elif layers:
+            pressed = ["true" if at == now.layer else "false" for at in range(self.num_layers)]
+            buttons = "".join(
+                f'<button data-i="{at},{now.head}" data-testid="layer-{at}" aria-pressed="{state}">layer {at}</button>'
+                for at, state in enumerate(pressed)
+            )
+            self.heads.set_content(f'<div class="layers">{buttons}</div>')
+        else:
+            self.heads.set_content("")
 
-    def _choice(self, name: str, count: int) -> None:
-        with ui.element("div").classes("row").props(f'role="group" aria-label="{name}"'):
-            ui.label(name).classes("small")
-            for at in range(count):
-                chosen = at == getattr(self.look, name)
-                button = ui.button(str(at), on_click=lambda at=at: self.turn(name, at))
-                button.props(f"dense no-caps {'unelevated' if chosen else 'flat'} data-testid={name}-{at}")
-                button.props(f"aria-pressed={'true' if chosen else 'false'}")
+    @property
+    def num_layers(self) -> int:
+        """How many layers the model has; 0 where it has none."""
+        return len(getattr(self.writer.loaded.model, "mixers", []))
+
+    @property
+    def num_heads(self) -> int:
+        """How many heads its first layer has."""
+        mixers = getattr(self.writer.loaded.model, "mixers", [])
+        return int(getattr(mixers[0], "num_heads", 0)) if mixers else 0
+
+    def choose(self, event: Any) -> None:
+        """Look at the layer and head that was clicked."""
+        layer, head = (int(each) for each in event.args.split(","))
+        self.turn(layer, head)
 
     def click(self, event: Any) -> None:
         """Select a cell."""
@@ -150,22 +165,20 @@ class Inspection:
         """Move by keys."""
         if not event.action.keydown:
             return
-        steps = {"[": ("layer", -1), "]": ("layer", 1), ",": ("head", -1), ".": ("head", 1)}
+        turns = {"[": (-1, 0), "]": (1, 0), ",": (0, -1), ".": (0, 1)}
         moves = {"ArrowUp": (-1, 0), "ArrowDown": (1, 0), "ArrowLeft": (0, -1), "ArrowRight": (0, 1)}
         key = str(event.key)
-        if key in steps:
-            self._turn_by(*steps[key])
+        if key in turns:
+            layer, head = turns[key]
+            self.turn(
+                (self.look.layer + layer) % max(1, self.num_layers), (self.look.head + head) % max(1, self.num_heads)
+            )
         elif key in moves and self.cell is not None:
             down, right = moves[key]
             rows, columns = (*self.panels[self.cell.picture].first.shape, 1)[:2]
             row = min(max(self.cell.row + down, 0), rows - 1)
             self.cell = replace(self.cell, row=row, column=min(max(self.cell.column + right, 0), columns - 1))
             self.show_cell()
-
-    def _turn_by(self, name: str, change: int) -> None:
-        mixers = getattr(self.writer.loaded.model, "mixers", [])
-        count = len(mixers) if name == "layer" else int(getattr(mixers[0], "num_heads", 1)) if mixers else 1
-        self.turn(name, (getattr(self.look, name) + change) % max(1, count))
 
     def show_cell(self) -> None:
         """Write out the numbers of the selected cell."""

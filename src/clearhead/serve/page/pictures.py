@@ -237,3 +237,7 @@ def _cell(value: object) -> str:
             f'<td class="number">{value:,}</td>' if isinstance(value, int) else f'<td class="number">{value:.4g}</td>'
         )
     return f"<td>{escape(visible(str(value), keep=' '))}</td>"
+
+
+PICK = '(event) => { const hit = event.target.closest("[data-i]"); if (hit) emit(hit.dataset.i) }'
+"""JavaScript that tells which of many small things was clicked."""

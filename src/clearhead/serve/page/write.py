@@ -12,6 +12,7 @@ from nicegui import ui
 
 from clearhead.core.errors import UserError
 from clearhead.serve.page import frame, places
+from clearhead.serve.page.pictures import PICK
 from clearhead.serve.page.places import Place
 from clearhead.serve.page.studio import Studio
 from clearhead.show.page import escape
@@ -268,10 +269,6 @@ class Desk:
             f"Pale: the model's own probabilities; blue: after the settings, which leave {left} of {len(raw)} tokens. "
             "Click one to go on with it.</p>"
         )
-
-
-PICK = '(event) => { const hit = event.target.closest("[data-i]"); if (hit) emit(hit.dataset.i) }'
-"""JavaScript that tells which of many small things was clicked."""
 
 
 def take(stream: Iterator[Token]) -> list[Token]:
