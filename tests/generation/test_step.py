@@ -43,7 +43,8 @@ FOLDED: Mapping[str, dict[str, object]] = {
     "concatenated": {"positions": {"kind": "concatenated"}, "embedding": {"kind": "one_hot"}},
     "fourier": {"positions": {"kind": "fourier", "num_frequencies": 7}, "mask": {"kind": "prefix"}},
     "sinusoidal, attention only": {"positions": {"kind": "sinusoidal"}, "feed_forward": {"kind": "none"}},
-    "one query for all": {"mixer": {"kind": "key_is_query"}},
+    "key is query": {"mixer": {"kind": "key_is_query"}},
+    "unscaled": {"mixer": {"kind": "unscaled"}},
 }
 """Architectures of which every block is folded."""
 
@@ -51,7 +52,6 @@ AS_THEY_ARE: Mapping[str, dict[str, object]] = {
     "post-norm": {"residual": "post_norm"},
     "averaging": {"mixer": {"kind": "averaging"}},
     "convolution": {"mixer": {"kind": "convolution", "reach": 3}},
-    "unscaled": {"mixer": {"kind": "unscaled"}},
     "value is input": {"mixer": {"kind": "value_is_input"}},
     "constant key": {"mixer": {"kind": "constant_key"}},
     "no output": {"mixer": {"kind": "no_output"}},

@@ -157,6 +157,8 @@ class StopText:
 
     def push(self, text: str) -> tuple[str, bool]:
         """Return what may be shown now, and whether a stop string has come."""
+        if not self.stop:
+            return text, False
         self.held += text
         found = [place for place in (self.held.find(stop) for stop in self.stop) if place >= 0]
         if found:

@@ -15,6 +15,9 @@ Logits = Float[Tensor, "B V"]
 
 NEVER = -math.inf
 
+JUST_BELOW_ONE = 1.0 - 2.0**-52
+"""No rounding makes a number below 1 times this times a total as large as the total, which no token would answer."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:
@@ -62,7 +65,7 @@ def distribution(
     # A sum of doubles that were floats is finite exactly where all of them are.
     if not math.isfinite(logits.sum()):
         raise BrokenModel("The model's logits are not finite, so nothing can be drawn: its training went wrong.")
-    if never is not None:
+    if never is not None and len(never):
         logits = logits.index_fill(-1, never, NEVER)
     logits = penalize_repetition(logits, context, sampling.repetition_penalty)
     if sampling.temperature == 0:
@@ -118,7 +121,5 @@ def draw(probabilities: Float[Tensor, "B V"], uniforms: Float[Tensor, " B"]) -> 
     Unlike torch.multinomial this says which luck led to which token, so a draw can be repeated and altered.
     """
     cumulated = probabilities.double().cumsum(-1)
-    total = cumulated[:, -1:]
-    # Rounding can leave a target at the very end; the token that completes the total then answers.
-    targets = torch.minimum(uniforms.double().unsqueeze(-1) * total, torch.nextafter(total, torch.zeros_like(total)))
+    targets = uniforms.double().unsqueeze(-1) * (cumulated[:, -1:] * JUST_BELOW_ONE)
     return torch.searchsorted(cumulated, targets, right=True).squeeze(-1)

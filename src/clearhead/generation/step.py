@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int
 from torch import Tensor, nn
 
-from clearhead.model.attention import KERNELS, QK_NORM_EPSILON, Attention
+from clearhead.model.attention import QK_NORM_EPSILON, Attention
 from clearhead.model.cache import Cache, Slot
 from clearhead.model.layers import (
     Block,
@@ -33,6 +33,7 @@ from clearhead.model.layers import (
     pre_norm,
     squared_relu,
 )
+from clearhead.model.masks import Mask
 from clearhead.model.positions import Positions
 from clearhead.model.transformer import GPT
 
@@ -53,12 +54,13 @@ class Place:
     Args:
         index: its number.
         turn: x @ turn is a query or key with its position worked in; None leaves it as it is.
-        added: what is added to the scaled scores; None adds nothing.
+        bias: what is added to the scaled scores; None adds nothing.
     """
 
     index: int
     turn: Float32[np.ndarray, "D D"] | None
-    added: Float32[np.ndarray, "#B #H 1 S"] | None
+    mask: Mask
+    bias: Float[Tensor, "#H 1 S"] | None
 
 
 Layer = Callable[[Rows, Place], Rows]
@@ -98,13 +100,9 @@ class Step:
         return torch.from_numpy(self.head(x))
 
     def place(self, index: int) -> Place:
-        """Return what a position decides, as the model's own positions and mask say."""
+        """Return what a position decides, as the model's own positions say."""
         model = self.model
-        added = model.positions.bias(1, index + 1)
-        allowed = model.mask.dense(1, index + 1, torch.device("cpu"))
-        if allowed is not None:
-            added = torch.where(allowed, torch.zeros(()) if added is None else added, -math.inf)
-        return Place(index, self._turn(index), None if added is None else added.numpy())
+        return Place(index, self._turn(index), model.mask, model.positions.bias(1, index + 1))
 
     def _turn(self, index: int) -> Float32[np.ndarray, "D D"] | None:
         positions = self.model.positions
@@ -218,18 +216,17 @@ def fold_block(block: Block, slot: Slot) -> Layer | None:
 
 
 def fold_attention(norm: nn.Module, attention: nn.Module, slot: Slot) -> Layer | None:
-    """Return x + attention(norm(x)) for one position."""
-    if not isinstance(attention, Attention) or not as_built(attention, Attention):
+    """Return x + attention(norm(x)) for one position: one product gives q, k and v; the kernel is the model's own."""
+    normalize = fold_norm(norm)
+    if normalize is None or not isinstance(attention, Attention) or not as_built(attention, Attention):
         return None
     layers = (attention.query, attention.key, attention.value, attention.output)
-    normalize = fold_norm(norm)
-    known = attention.kernel in KERNELS.values() and all(as_built(layer, nn.Linear) for layer in layers)
-    if normalize is None or not known:
+    if not all(as_built(layer, nn.Linear) for layer in layers):
         return None
     B, D, H, K = slot.keys.size(0), attention.head_width, attention.num_heads, attention.num_kv_heads
-    project, close = product(B, *layers[:3]), product(B, attention.output)
+    project, close, kernel = product(B, *layers[:3]), product(B, attention.output), attention.kernel
     normalize_heads = rms(D, QK_NORM_EPSILON) if attention.qk_norm else None
-    keys, values, average = slot.keys.numpy(), slot.values.numpy(), averaging(slot, H // K)
+    keys, values = slot.keys.numpy(), slot.values.numpy()
 
     def layer(x: Rows, place: Place) -> Rows:
         heads = project(normalize(x)).reshape(B, H + 2 * K, D)
@@ -238,34 +235,14 @@ def fold_attention(norm: nn.Module, attention: nn.Module, slot: Slot) -> Layer |
             q_k = normalize_heads(q_k)
         if place.turn is not None:
             q_k = q_k @ place.turn
+        end = place.index + 1
         keys[:, :, place.index] = q_k[:, H:]
         values[:, :, place.index] = heads[:, H + K :]
-        return x + close(average(q_k[:, :H], place))
+        queries = torch.from_numpy(q_k[:, :H, None])
+        gathered = kernel(queries, slot.keys[:, :, :end], slot.values[:, :, :end], place.mask, place.bias)
+        return x + close(gathered.numpy().reshape(B, H * D))
 
     return layer
-
-
-def averaging(slot: Slot, groups: int) -> Callable[[Float32[np.ndarray, "B H D"], Place], Rows]:
-    """Return the kernel: the values kept so far, averaged by softmax(q k^T / sqrt(D) + added)."""
-    B, K, S, D = slot.keys.shape
-    keys, values = slot.keys.view(B * K, S, D).mT, slot.values.view(B * K, S, D)
-    queries, gathered = torch.empty(B * K, groups, D), torch.empty(B * K, groups, D)
-    q_given, z_made = queries.numpy().reshape(B, K * groups, D), gathered.numpy().reshape(B, K * groups * D)
-    scale, largest, total = D**-0.5, np.maximum.reduce, np.add.reduce
-
-    def average(q: Float32[np.ndarray, "B H D"], place: Place) -> Rows:
-        length = place.index + 1
-        np.multiply(q, scale, out=q_given)
-        scores = torch.bmm(queries, keys.narrow(2, 0, length))
-        weights = scores.numpy()
-        if place.added is not None:
-            weights.reshape(B, K * groups, 1, length)[...] += place.added
-        np.exp(weights - largest(weights, axis=-1, keepdims=True), out=weights)
-        weights /= total(weights, axis=-1, keepdims=True)
-        torch.bmm(scores, values.narrow(1, 0, length), out=gathered)
-        return z_made
-
-    return average
 
 
 def fold_feed_forward(
