@@ -406,9 +406,9 @@ def test_runs_are_listed_and_shown(terminal: Terminal, own_run: Path) -> None:
 
 def test_a_damaged_run_is_listed_as_such(terminal: Terminal, own_run: Path) -> None:
     (own_run / "run.json").write_text("{")
-    assert "damaged: " in terminal.do("runs", "list").out
+    assert "cannot be read: " in terminal.do("runs", "list").out
     (listed,) = terminal.do("runs", "list", "--json").json
-    assert listed["damage"].endswith("is not valid JSON: it was cut short or changed.")
+    assert listed["trouble"].endswith("is not valid JSON: it was cut short or changed.")
 
 
 def test_no_run_yet(terminal: Terminal) -> None:
