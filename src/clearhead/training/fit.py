@@ -20,6 +20,7 @@ from clearhead.core.events import Event, Planned, Stopped, Warned, read, record
 from clearhead.core.files import lock, write_atomically
 from clearhead.core.run import Run
 from clearhead.core.runtime import Runtime, choose_device, choose_precision, choose_threads
+from clearhead.core.words import counted
 from clearhead.model.build import build_model
 from clearhead.store import checkpoint
 from clearhead.store.load import tokenizer_of
@@ -37,6 +38,9 @@ DEFAULT_MINUTES = 2.0
 COMPLETE_ALREADY = "the run was complete already"
 PATIENT_BELOW_BYTES = 5_000_000
 SPACED_BELOW_PARAMETERS = 5_000_000
+
+FEWEST_WINDOWS = 7
+"""A context that nobody named leaves room for so many windows; 2 kB of text have it for windows of 256 characters."""
 
 
 def create(
@@ -113,16 +117,19 @@ def fit_context(config: RunConfig, num_tokens: int, *, fixed: bool, notify: Call
         UserError: the user named a context that is longer than the text.
     """
     wanted = config.model.context_length
-    if wanted < num_tokens:
-        return config
-    if fixed:
+    if fixed and wanted >= num_tokens:
         raise UserError(
             f"model.context_length = {wanted} is longer than the training part, which has {num_tokens} tokens; "
             f"at most {num_tokens - 1} fit."
         )
-    shorter = max(1, num_tokens // 2)
-    notify(f"The text is short ({num_tokens} training tokens), so the context is {shorter} tokens, not {wanted}.")
-    return replace(config, model=replace(config.model, context_length=shorter))
+    longest = max(1, num_tokens // FEWEST_WINDOWS)
+    if fixed or wanted <= longest:
+        return config
+    notify(
+        f"The text is short ({num_tokens:,} training tokens), so the context is {counted(longest, 'token')}, "
+        f"not {wanted}; --model.context_length sets it."
+    )
+    return replace(config, model=replace(config.model, context_length=longest))
 
 
 def choose_runtime(config: RunConfig) -> Runtime:
@@ -237,7 +244,7 @@ def inexact_reasons(
     runs.part(description, "machine", "processor", kind=str)
     runs.part(old, "torch", kind=str)
     reasons = {
-        f"{frozen.threads} threads before, {runtime.threads} now": frozen.threads != runtime.threads,
+        f"{counted(frozen.threads, 'thread')} before, {runtime.threads} now": frozen.threads != runtime.threads,
         f"device {frozen.device} before, {runtime.device} now": frozen.device != runtime.device,
         f"torch {old['torch']} before, {new['torch']} now": old["torch"] != new["torch"],
         f"another processor than {description['machine']['processor']}": description["machine"] != runs.machine(),

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from clearhead.core.words import counted
 from clearhead.generation.score import TOKENS_AT_ONCE
 from clearhead.text.batches import Batch
 from clearhead.training.loop import to_tensors
@@ -82,9 +83,8 @@ def first_loss(model: nn.Module, objective: Objective, batches: list[Batch[Any]]
 def explain_first_loss(loss: float, vocabulary_size: int) -> str:
     """Say in a sentence whether a first loss is what a model that knows nothing should have."""
     guess = math.log(vocabulary_size)
-    beginning = (
-        f"The first loss is {loss:.3f}; guessing among {vocabulary_size:,} ids costs ln {vocabulary_size} = {guess:.3f}"
-    )
+    even = f"guessing among {counted(vocabulary_size, 'id')} costs ln {vocabulary_size} = {guess:.3f}"
+    beginning = f"The first loss is {loss:.3f}; {even}"
     gap = loss - guess
     if abs(gap) <= SURPRISING_GAP:
         return f"{beginning}, so the model starts without opinions, as it should."
