@@ -404,7 +404,7 @@ def test_a_run_of_a_newer_version(name: str, desk: Terminal, own_run: Path) -> N
         write_manifest(own_run)
         shutil.move(aside, own_run / "checkpoints")
     for command in ("sample last", "train --resume last --steps 30"):
-        check(desk, command, f"{name} has format 999")
+        check(desk, command, f"{name} was written by a newer version of clearhead: it has format 999")
 
 
 def test_a_text_that_changed_since(desk: Terminal) -> None:

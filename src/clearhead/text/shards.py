@@ -357,7 +357,7 @@ def _map(path: Path, size: int) -> mmap.mmap:
         with path.open("rb") as stream:
             actual = os.fstat(stream.fileno()).st_size
             if actual != size:
-                raise DamagedFile(f"{path} has {counted(actual, 'byte')} where {size} were written.")
+                raise DamagedFile(f"{path} has {counted(actual, 'byte')} where {size:,} were written.")
             return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError:
         raise DamagedFile(f"{path} is missing.") from None
