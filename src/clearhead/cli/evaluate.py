@@ -21,6 +21,9 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
         "--stride", type=positive, metavar="N", help="also score with windows that move on by N targets"
     )
     add_unknown_flag(parser)
+    parser.add_argument(
+        "--weights", choices=["bf16", "int8"], help="also score with weights rounded so, as sample --weights reads"
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.epilog = "TEXT is read as the run's own was, unless a setting says otherwise: --text.encoding cp1252."
     args = parser.parse(rest)
@@ -35,7 +38,12 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
     use_threads()
     loaded = load(args.run)
     result = assess(
-        loaded, args.text, stride=args.stride, changes=parse_flags(pairs), drop_unknown=args.unknown == "drop"
+        loaded,
+        args.text,
+        stride=args.stride,
+        weights=args.weights,
+        changes=parse_flags(pairs),
+        drop_unknown=args.unknown == "drop",
     )
     tell_left_out(result["characters_left_out"])
     for notice in loaded.notices:
@@ -55,6 +63,8 @@ def show(result: Mapping[str, Any]) -> None:
     rows = [(f"{result['run']}@{result['step']}", result["nats_per_token"], result["bits_per_byte"])]
     if "nats_per_token_sliding" in result:
         rows.append(("with sliding windows", result["nats_per_token_sliding"], None))
+    if "nats_per_token_rounded" in result:
+        rows.append((f"with weights in {result['weights']}", result["nats_per_token_rounded"], None))
     for name, values in (result["baselines"] or {}).items():
         rows.append((name, values["nats_per_token"], values["bits_per_byte"]))
     if result["floor"]:

@@ -16,7 +16,9 @@ from clearhead.core.config import build, merge
 from clearhead.core.errors import UserError
 from clearhead.core.events import read
 from clearhead.generation.engine import Request, prompt_ids, write
+from clearhead.generation.products import Weights
 from clearhead.generation.score import text_nats
+from clearhead.generation.step import StepByStep
 from clearhead.store.load import Loaded
 from clearhead.text import corpus as corpora
 from clearhead.text import shards
@@ -46,6 +48,7 @@ def assess(
     text: str | Path | None = None,
     *,
     stride: int | None = None,
+    weights: Weights | None = None,
     changes: Mapping[str, Any] | None = None,
     drop_unknown: bool = False,
 ) -> dict[str, Any]:
@@ -55,6 +58,7 @@ def assess(
         stride: also score with windows that move on by so many targets, as `nats_per_token_sliding`.
         changes: settings by which another text is read, where they differ from those of the run's own.
         drop_unknown: leave out the characters of another text that the tokenizer does not know.
+        weights: also score with rounded weights, as `nats_per_token_rounded`.
 
     Returns:
         run, step, split, characters_left_out, tokens_scored, nats_per_token, standard_error, bits_per_byte,
@@ -71,7 +75,8 @@ def assess(
     byte_lengths = tokenizer.byte_lengths if tokenizer.lossless else None
     tokens = shards.in_memory(target.ids, tokenizer.vocabulary_size)
     end = dataset.document_end(getattr(model, "config", None), tokenizer)
-    score = Evaluator(tokens, context, byte_lengths, end).score(model)
+    evaluator = Evaluator(tokens, context, byte_lengths, end)
+    score = evaluator.score(model)
     result = {
         "run": loaded.run.name,
         "step": loaded.step,
@@ -87,6 +92,9 @@ def assess(
     }
     if stride is not None:
         result["nats_per_token_sliding"] = float(text_nats(model, target.ids, stride=stride, end=end).mean())
+    if weights is not None:
+        rounded = evaluator.score(StepByStep(model, weights).eval())
+        result |= {"weights": weights, "nats_per_token_rounded": rounded.nats_per_token}
     return result | compare(loaded, target)
 
 
