@@ -64,7 +64,7 @@ def measure(parser: Parser, arguments: Sequence[str]) -> int:
     args = parser.parse(rest)
     from clearhead.core.runtime import available_cores
     from clearhead.lab.bench import record, runner
-    from clearhead.lab.bench.catalogue import choose, measurable
+    from clearhead.lab.bench.catalogue import choose
     from clearhead.lab.bench.workload import Request
 
     request = Request(
@@ -76,7 +76,7 @@ def measure(parser: Parser, arguments: Sequence[str]) -> int:
         transformers=args.transformers,
         changes={f"--{name}": value for name, value in pairs},
     )
-    chosen, left_out = measurable(choose(args.names), request)
+    chosen, left_out = choose(args.names, request)
     err = console(stderr=True)
     for sentence in left_out:
         err.print(sentence, soft_wrap=True)
@@ -88,7 +88,7 @@ def measure(parser: Parser, arguments: Sequence[str]) -> int:
                     workload,
                     request,
                     command=command,
-                    tell=lambda what, name=workload.name: status.update(f"{name}: {what} ..."),  # type: ignore[misc]
+                    tell=lambda what, name=workload.name: status.update(f"{name}: {what} ..."),
                 )
             )
             if args.out:
@@ -105,6 +105,7 @@ def show(found: dict[str, Any]) -> None:
     from clearhead.show.bench import circumstances, sentences, terminal_table
 
     out = console()
+    out.print(f"{found['workload']}: {found['question']}", soft_wrap=True)
     out.print(terminal_table(found))
     for sentence in sentences(found):
         out.print(sentence, soft_wrap=True)

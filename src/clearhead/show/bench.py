@@ -24,7 +24,7 @@ def terminal_table(record: Record) -> Table:
     from clearhead.show.terminal import table
 
     columns, rows = cells(record)
-    return table(f"{record['workload']}: {record['question']}", columns, rows)
+    return table("", columns, rows)
 
 
 def cells(record: Record) -> tuple[list[str], list[list[str]]]:
@@ -49,23 +49,24 @@ def amount(name: str, value: float | None) -> str:
     if value is None:
         return ""
     if name.endswith(SHARES):
-        return percent(value, 1)
+        return f"{100 * value:.1f} %"
     if name.endswith(LOSSES):
         return f"{value:.4f}"
     if name.endswith(RATES):
         return f"{value:,.0f}"
-    return f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"
+    return f"{value:#.3g}" if abs(value) < 100 else f"{value:,.0f}"
 
 
 def sentences(record: Record) -> list[str]:
     """Return what follows from a record's figures, and what speaks against them."""
-    better = "higher" if record["best"] == "highest" else "lower"
     figure = record["figure"].replace("_", " ")
-    said = [
-        f"{each['variant']} against {each['peer']}: {each['median']:.2f} times {better} {figure} "
-        f"({each['low']:.2f} to {each['high']:.2f})."
-        for each in record["ratios"]
-    ]
+    said = []
+    for each in record["ratios"]:
+        first, second = (each["variant"], each["peer"])[:: 1 if record["best"] == "highest" else -1]
+        said.append(
+            f"{first} has {each['median']:.2f} times the {figure} of {second} "
+            f"({each['low']:.2f} to {each['high']:.2f})."
+        )
     return [*said, *record["warnings"]]
 
 
@@ -124,7 +125,7 @@ def chart(record: Record) -> str:
     """Return a picture of loss against seconds as SVG: a line for each run, a colour for each variant."""
     from matplotlib.figure import Figure
 
-    from clearhead.show.figure import LINES
+    from clearhead.show.palette import LINES
 
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     axes = figure.add_subplot()

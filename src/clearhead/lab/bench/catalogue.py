@@ -14,29 +14,31 @@ LONGEST_MINUTES = 3
 """What takes longer is measured only when it is named."""
 
 
-def choose(names: Sequence[str]) -> list[Workload]:
-    """Return the workloads of some names or groups; without any, all that do not take long.
+def choose(names: Sequence[str], request: Request) -> tuple[list[Workload], list[str]]:
+    """Return the workloads of some names or groups; without any, all that do not take long and whose text is there.
+
+    Returns:
+        the workloads, and sentences on those that were left out for want of their text.
 
     Raises:
-        UserError: there is no such workload or group; the nearest is named.
+        UserError: there is no such workload or group, or the text of one that was named is not there.
     """
     known = {*WORKLOADS, *(each.group for each in WORKLOADS.values())}
     for name in names:
         if name not in known:
             raise UserError(f"There is no workload {name}; clearhead bench list shows them.{nearest(name, known)}")
-    if not names:
-        return [each for each in WORKLOADS.values() if each.minutes <= LONGEST_MINUTES]
-    return [each for each in WORKLOADS.values() if {each.name, each.group} & {*names}]
-
-
-def measurable(workloads: Sequence[Workload], request: Request) -> tuple[list[Workload], list[str]]:
-    """Return the workloads whose text is there, and why the others are left out."""
-    found, said = [], []
-    for each in workloads:
-        try:
-            if each.needs_text:
-                request.shakespeare()
-            found.append(each)
-        except UserError as error:
-            said.append(f"{each.name} is left out. {error}")
-    return found, said
+    chosen = [
+        each
+        for each in WORKLOADS.values()
+        if {each.name, each.group} & {*names} or (not names and each.minutes <= LONGEST_MINUTES)
+    ]
+    try:
+        if any(each.needs_text for each in chosen):
+            request.shakespeare()
+    except UserError as error:
+        if names:
+            raise
+        return [each for each in chosen if not each.needs_text], [
+            f"{each.name} is left out. {error}" for each in chosen if each.needs_text
+        ]
+    return chosen, []

@@ -55,7 +55,16 @@ def runs_of_ours(request: Request, flags: Callable[[], Flags], *, halves: bool =
             folder = Path(home, f"seed-{seed}")
             folder.mkdir()
             settings = [word for pair in flags().items() for word in pair]
-            arguments = ("train", text, "--run", "run", "--seed", str(seed), "--quiet", *settings)
+            arguments: tuple[str | Path, ...] = (
+                "train",
+                text,
+                "--run",
+                "run",
+                "--seed",
+                str(seed),
+                "--quiet",
+                *settings,
+            )
             ended = run_program((*OURS, *arguments), threads=request.threads, folder=folder)
             figures, curve = outcome(folder / "run")
             if halves:
@@ -159,7 +168,7 @@ WORKLOADS = (
                 },
             },
         ),
-        minutes=19,
+        minutes=19.0,
         needs_text=True,
         cold=True,
     ),
@@ -171,7 +180,7 @@ WORKLOADS = (
         best="lowest",
         variants=partial(to_level, LARGER, beside_nanogpt=False),
         repetitions=3,
-        minutes=60,
+        minutes=60.0,
         needs_text=True,
         cold=True,
         level=1.4697,
@@ -184,7 +193,7 @@ WORKLOADS = (
         best="lowest",
         variants=partial(to_level, {"--preset": "modern", "--train.minutes": "60"}, beside_nanogpt=False, halves=True),
         repetitions=3,
-        minutes=183,
+        minutes=183.0,
         needs_text=True,
         cold=True,
     ),

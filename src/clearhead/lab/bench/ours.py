@@ -32,11 +32,12 @@ from clearhead.training.assess import read_target
 from clearhead.training.config import AdamWConfig, ConstantConfig, OptimizerConfig, RunConfig, TrainConfig
 from clearhead.training.dataset import document_end
 from clearhead.training.evaluate import Evaluator
-from clearhead.training.loop import State, steps, to_tensors
+from clearhead.training.loop import steps, to_tensors
 from clearhead.training.objective import next_token
 from clearhead.training.optim import OptimizerSet, build_optimizer
 from clearhead.training.recipes import recipe
 from clearhead.training.schedule import Plan
+from clearhead.training.state import State
 
 NUM_TOKENS = 1_003_854
 """The length of the training text; what it says does not change how long a step takes."""
@@ -45,7 +46,7 @@ ENDLESS = Plan(steps=10**9, evaluate_every=10**9)
 
 
 def model_config(shape: Shape) -> GptConfig:
-    """Return the model that nanoGPT has in this shape."""
+    """Return the model that nanoGPT has in this shape, but that our LayerNorms also have a shift."""
     return replace(gpt2(shape.num_layers, shape.num_heads, shape.width, shape.context_length), bias=False)
 
 

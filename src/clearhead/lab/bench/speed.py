@@ -89,10 +89,10 @@ WORKLOADS = (
         figure="optimizer_share",
         best="lowest",
         variants=shares,
-        minutes=1,
+        minutes=1.0,
     ),
     decoding_workload("0.8M", 1, minutes=0.3),
     decoding_workload("0.8M", 64, minutes=0.3),
     decoding_workload("10.6M", 1, minutes=0.3),
-    decoding_workload("10.6M", 64, minutes=1),
+    decoding_workload("10.6M", 64, minutes=1.0),
 )

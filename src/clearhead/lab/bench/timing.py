@@ -23,7 +23,12 @@ def peak_flops(dtype: torch.dtype, sizes: Sequence[int]) -> float:
 
     def of_size(size: int) -> float:
         left, right = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
-        return 2 * size**3 / best_seconds(lambda: torch.mm(left, right), PEAK_SECONDS)
+        product = torch.empty_like(left)
+
+        def multiply() -> None:
+            torch.mm(left, right, out=product)
+
+        return 2 * size**3 / best_seconds(multiply, PEAK_SECONDS)
 
     return max(map(of_size, sizes))
 
@@ -71,7 +76,7 @@ def timed_writing(write: Callable[[], object], *, num_tokens: int, seconds: floa
         rates[threads] = _rate(write, num_tokens, seconds / 4)
     threads = max(rates, key=lambda each: rates[each])
     torch.set_num_threads(threads)
-    return lambda _: Sample(figures={"tokens_per_second": _rate(write, num_tokens, seconds), "threads": threads})
+    return lambda _: Sample(figures={"tokens_per_second": _rate(write, num_tokens, seconds), "threads": float(threads)})
 
 
 def _rate(write: Callable[[], object], num_tokens: int, seconds: float) -> float:

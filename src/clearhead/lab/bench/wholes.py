@@ -39,7 +39,7 @@ def command(request: Request, home: Path, *arguments: str | Path, word: str | No
 def training(request: Request, home: Path, *flags: str, word: str | None = None) -> Ended:
     """Train a new run of `tiny`; nothing is left in a cache for the next."""
     with tempfile.TemporaryDirectory(dir=home) as fresh:
-        arguments = ("train", home / "text.txt", "--preset", "tiny", *flags)
+        arguments: tuple[str | Path, ...] = ("train", home / "text.txt", "--preset", "tiny", *flags)
         return command(request, Path(fresh), *arguments, word=word)
 
 
@@ -160,6 +160,6 @@ WORKLOADS = (
         figure="megabytes",
         best="lowest",
         variants=memories,
-        minutes=1,
+        minutes=1.0,
     ),
 )

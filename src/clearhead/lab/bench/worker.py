@@ -62,12 +62,13 @@ def worker(module: str, settings: Mapping[str, Any], *, threads: int, folder: Pa
             try:
                 asks.write(f"{number}\n")
                 asks.flush()
-                return Sample(**json.loads(answers.readline()))
+                answer = json.loads(answers.readline())
             except (BrokenPipeError, json.JSONDecodeError):
                 process.wait()
                 said.seek(0)
                 last = (said.read().strip().splitlines() or ["it said nothing"])[-1]
                 raise UserError(f"A worker of the benchmark ({module}, {settings}) ended early: {last}") from None
+            return Sample(figures=answer["figures"], curve=[(seconds, loss) for seconds, loss in answer["curve"]])
 
         try:
             yield repeat
