@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from clearhead.lab.bench.shapes import SHAPES, Shape
 from clearhead.model.build import build_model
 from clearhead.training.preflight import measure_sizes
 
-SMALL = Shape(num_layers=1, num_heads=2, width=6, context_length=5, vocabulary_size=7)
+SMALL = Shape(num_layers=1, num_heads=3, width=6, context_length=5, vocabulary_size=7)
 
 
 @pytest.fixture(autouse=True)
@@ -51,13 +52,16 @@ def test_shares_are_parts_of_a_step(optimizer: str) -> None:
     assert 0 < found["data_share"] < found["optimizer_share"] + found["data_share"] < 1
 
 
-def test_writing_counts_the_tokens_of_all_texts(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ours.decode(SMALL.to_dict(), batch=2, seconds=0.0)(1).figures["tokens_per_second"] > 0
+@pytest.mark.parametrize("parts", ours.PARTS)
+def test_models_of_either_kind_write(parts: str) -> None:
+    assert ours.decode(SMALL.to_dict(), batch=2, seconds=0.0, parts=parts)(1).figures["tokens_per_second"] > 0
+
+
+def test_whole_texts_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter(range(100))
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: float(next(ticks)))
-    # Each text takes three ticks here: the loop looks at the clock once a text, and the last look is one more.
-    rate = timing._rate(lambda: next(ticks), num_tokens=10, seconds=4.0)
-    assert rate == pytest.approx(10 * 2 / 5)
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    # A text takes a tick and each look at the clock another: after the second text 4 are over, and the last look is one.
+    assert timing._rate(lambda: next(ticks), num_tokens=10, seconds=4.0) == pytest.approx(10 * 2 / 5)
 
 
 def test_the_fastest_number_of_threads_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from clearhead.lab.bench.worker import serve
 from clearhead.lab.bench.workload import Repeat, Sample
 from clearhead.model.build import build_model
 from clearhead.model.config import GptConfig
-from clearhead.model.shapes import gpt2
+from clearhead.model.shapes import gpt2, modern
 from clearhead.store.load import load
 from clearhead.text import shards
 from clearhead.text.batches import Batch, ShuffledWindows
@@ -48,6 +48,20 @@ ENDLESS = Plan(steps=10**9, evaluate_every=10**9)
 def model_config(shape: Shape) -> GptConfig:
     """Return the model that nanoGPT has in this shape, but that our LayerNorms also have a shift."""
     return replace(gpt2(shape.num_layers, shape.num_heads, shape.width, shape.context_length), bias=False)
+
+
+def modern_config(shape: Shape) -> GptConfig:
+    """Return a model of the same sizes from the parts that our presets are made of."""
+    return replace(
+        modern(),
+        num_layers=shape.num_layers,
+        num_heads=shape.num_heads,
+        width=shape.width,
+        context_length=shape.context_length,
+    )
+
+
+PARTS = {"gpt2": model_config, "modern": modern_config}
 
 
 def random_text(vocabulary_size: int) -> Tokens:
@@ -148,10 +162,10 @@ def shares(optimizer: str, steps: int, precision: Precision) -> Repeat:
     return repeat
 
 
-def decode(shape: Mapping[str, Any], batch: int, seconds: float) -> Repeat:
-    """Write with nanoGPT's model from one token until the context is full."""
+def decode(shape: Mapping[str, Any], batch: int, seconds: float, parts: str = "gpt2") -> Repeat:
+    """Write from one token until the context is full."""
     sizes = Shape(**shape)
-    model = build_model(model_config(sizes), sizes.vocabulary_size, seed=1).eval()
+    model = build_model(PARTS[parts](sizes), sizes.vocabulary_size, seed=1).eval()
     letters = "".join(chr(ord("0") + number) for number in range(sizes.vocabulary_size))
     tokenizer = CharTokenizer(letters, unknown="refuse", end=False)
     length = sizes.context_length - 1
