@@ -60,7 +60,7 @@ def test_models_of_either_kind_write(parts: str) -> None:
 def test_whole_texts_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter(range(100))
     monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
-    # A text takes a tick and each look at the clock another: after the second text 4 are over, and the last look is one.
+    # A text takes a tick, and so does each look at the clock: after the second text the time is over.
     assert timing._rate(lambda: next(ticks), num_tokens=10, seconds=4.0) == pytest.approx(10 * 2 / 5)
 
 

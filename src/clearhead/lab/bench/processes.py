@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 import time
@@ -13,8 +14,8 @@ from pathlib import Path
 from clearhead.core.errors import UserError
 from clearhead.lab.bench.worker import environment
 
-KILOBYTE = 1 if sys.platform == "darwin" else 1024
-"""The unit in which the system tells how much memory a process took."""
+LOOK_SECONDS = 0.02
+"""How often a running program's memory is looked at."""
 
 OURS = (sys.executable, "-m", "clearhead")
 
@@ -34,44 +35,60 @@ class Ended:
     until_said: float | None = None
 
 
-def run_program(
-    command: Sequence[str | Path], *, threads: int, folder: Path, word: str | None = None, private: Path | None = None
-) -> Ended:
-    """Run a program to its end.
+def run_program(command: Sequence[str | Path], *, threads: int, folder: Path, word: str | None = None) -> Ended:
+    """Run a program to its end; what we keep beside runs, such as caches, goes into the folder.
 
     Args:
         word: a text on its output or among its errors whose coming is timed; "" for the first there is.
-        private: where our program keeps runs and caches; without it, in the folder.
 
     Raises:
         UserError: it failed; its last line is told.
     """
-    home = private or folder
-    settings = {"CLEARHEAD_CACHE": str(home / "cache"), "CLEARHEAD_RUNS": str(home / "runs"), "PYTHONUNBUFFERED": "1"}
+    own = {"CLEARHEAD_CACHE": str(folder / "cache"), "CLEARHEAD_RUNS": str(folder / "runs"), "PYTHONUNBUFFERED": "1"}
     began = time.perf_counter()
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [str(each) for each in command],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
         cwd=folder,
-        env=environment(threads) | settings,
-    )
-    assert process.stdout is not None
-    until, content = None, b""
-    try:
-        while block := os.read(process.stdout.fileno(), 1 << 16):
-            content += block
-            if word is not None and until is None and word.encode() in content:
-                until = time.perf_counter() - began
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    finally:
-        process.stdout.close()
-        process.kill()
-    seconds = time.perf_counter() - began
-    text = content.decode(errors="replace")
+        env=environment(threads) | own,
+    ) as process:
+        try:
+            ended = _watched(process, began, word)
+        finally:
+            process.kill()
     if process.returncode != 0:
-        last = (text.strip().splitlines() or ["it said nothing"])[-1]
+        last = (ended.said.strip().splitlines() or ["it said nothing"])[-1]
         raise UserError(f"{' '.join(map(str, command[:4]))} ... ended with exit code {process.returncode}: {last}")
-    return Ended(seconds, usage.ru_maxrss * KILOBYTE / 1e6, text, until)
+    return ended
+
+
+def _watched(process: subprocess.Popen[bytes], began: float, word: str | None) -> Ended:
+    assert process.stdout is not None
+    until, content, most = None, b"", 0
+    while True:
+        ready, _, _ = select.select([process.stdout], [], [], LOOK_SECONDS)
+        most = max(most, peak_memory(process.pid))
+        if not ready:
+            continue
+        block = os.read(process.stdout.fileno(), 1 << 16)
+        content += block
+        if block and word is not None and until is None and word.encode() in content:
+            until = time.perf_counter() - began
+        if not block:
+            break
+    process.wait()
+    return Ended(time.perf_counter() - began, most / 1e6, content.decode(errors="replace"), until)
+
+
+def peak_memory(process: int) -> int:
+    """Return the most bytes of memory that a running process has had, 0 where the system does not tell.
+
+    What the system tells after a process has ended is not used: it is never below the memory of whoever started it.
+    """
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
