@@ -23,8 +23,11 @@ Settings such as --train.steps 110 change our recipe where something is trained 
 def run(parser: Parser, arguments: Sequence[str]) -> int:
     """List, measure or report."""
     actions = {"list": list_workloads, "report": report}
+    # Without an action workloads are named, so none is asked for as other verbs do.
     if arguments and arguments[0] in actions:
-        return actions[arguments[0]](Parser(prog=f"{parser.prog} {arguments[0]}"), arguments[1:])
+        action = actions[arguments[0]]
+        inner = type(parser)(prog=f"{parser.prog} {arguments[0]}", description=action.__doc__)
+        return action(inner, arguments[1:])
     return measure(parser, arguments)
 
 
