@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from clearhead.core.events import read
 from clearhead.lab.bench import ours, timing
 from clearhead.lab.bench.shapes import SHAPES, Shape
 from clearhead.model.build import build_model
+from clearhead.training.fit import train_run
 from clearhead.training.preflight import measure_sizes
 
 SMALL = Shape(num_layers=1, num_heads=3, width=6, context_length=5, vocabulary_size=7)
@@ -71,3 +74,14 @@ def test_the_fastest_number_of_threads_is_kept(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(timing, "_rate", lambda *_: 100.0 / used[-1])
     found = timing.timed_writing(lambda: None, num_tokens=1)(1).figures
     assert found == {"tokens_per_second": 100.0, "threads": 1}
+
+
+def test_the_halves_of_the_validation_part_make_the_whole(text: str, tmp_path: Path) -> None:
+    small = {"num_layers": 1, "num_heads": 1, "width": 6, "context_length": 5}
+    changes = {"model": small, "train": {"steps": 1, "threads": 1}}
+    run = train_run([text], preset="tiny", changes=changes, path=tmp_path / "run")
+    found = ours.halves(str(run.path))(0).figures
+    whole = next(line for line in read(run.path) if line["event"] == "evaluated" and not line["sampled"])
+    halves = (found["first_half_nats"] + found["second_half_nats"]) / 2
+    assert halves == pytest.approx(whole["nats_per_token"], abs=0.05)
+    assert found["first_half_nats"] != found["second_half_nats"]

@@ -28,7 +28,7 @@ from clearhead.text import shards
 from clearhead.text.batches import Batch, ShuffledWindows
 from clearhead.text.shards import Tokens
 from clearhead.text.tokenizer import CharTokenizer
-from clearhead.training.assess import read_target
+from clearhead.training.assess import own_target
 from clearhead.training.config import AdamWConfig, ConstantConfig, OptimizerConfig, RunConfig, TrainConfig
 from clearhead.training.dataset import document_end
 from clearhead.training.evaluate import Evaluator
@@ -176,7 +176,7 @@ def decode(shape: Mapping[str, Any], batch: int, seconds: float, parts: str = "g
 def halves(run: str) -> Repeat:
     """Score both halves of a run's validation part, each by itself, with the weights of its last step."""
     loaded = load(f"{run}@last")
-    ids = read_target(loaded, None).ids
+    ids = own_target(loaded).ids
     context, end = int(loaded.model.context_length), document_end(loaded.model.config, loaded.tokenizer)  # type: ignore[arg-type]
 
     def nats(part: Int32[np.ndarray, " N"]) -> float:
