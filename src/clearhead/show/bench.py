@@ -28,8 +28,8 @@ def terminal_table(record: Record) -> Table:
 
 
 def cells(record: Record) -> tuple[list[str], list[list[str]]]:
-    """Return the names of a record's figures, and a line of figures for each variant; all variants' names are shown."""
-    names = list(dict.fromkeys(name for each in record["variants"] for name in each["summary"]))
+    """Return the names of a record's figures, the compared one first, and a line of figures for each variant."""
+    names = list(dict.fromkeys([record["figure"], *(name for each in record["variants"] for name in each["summary"])]))
     rows = [
         [each["variant"], *(spread(name, each["summary"].get(name)) for name in names)] for each in record["variants"]
     ]

@@ -132,6 +132,7 @@ def test_figures_are_added_to_a_file_and_made_a_page(diary: Diary, tmp_path: Pat
     ]
     text = page.read_text()
     for part in (
+        "|  | tokens per second | nats per token | step seconds |",
         "20 (10 to 30)",
         "ours has 5.00 times the tokens per second of peer (2.00 to 10.00)",
         "`clearhead bench fake`",
