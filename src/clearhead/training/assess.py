@@ -16,9 +16,9 @@ from clearhead.core.config import build, merge
 from clearhead.core.errors import UserError
 from clearhead.core.events import read
 from clearhead.generation.engine import Request, prompt_ids, write
+from clearhead.generation.folded import Rounded
 from clearhead.generation.products import Weights
 from clearhead.generation.score import text_nats
-from clearhead.generation.step import StepByStep
 from clearhead.store.load import Loaded
 from clearhead.text import corpus as corpora
 from clearhead.text import shards
@@ -93,7 +93,7 @@ def assess(
     if stride is not None:
         result["nats_per_token_sliding"] = float(text_nats(model, target.ids, stride=stride, end=end).mean())
     if weights is not None:
-        rounded = evaluator.score(StepByStep(model, weights).eval())
+        rounded = evaluator.score(Rounded(model, weights).eval())
         result |= {"weights": weights, "nats_per_token_rounded": rounded.nats_per_token}
     return result | compare(loaded, target)
 
