@@ -28,21 +28,31 @@ def train(
 
     Args:
         text: one path or several: files, folders, globs.
+        minutes: how long to train (2); without a preset, it also decides what is trained: `clearhead plan` tells.
         run: the new run's folder; without one, a fresh name under ./runs.
         fields: any settings by their dotted names with `__` for the dot: `train__steps=250`, `model__width=128`.
 
     Raises:
         clearhead.core.errors.UserError: something in the call has to be mended; the message says what.
     """
+    from clearhead.core.config import merge
     from clearhead.show import report
     from clearhead.training.fit import train_run
+    from clearhead.training.plan import planner
+    from clearhead.training.recipes import recipe
 
     texts = [] if text is None else text if isinstance(text, list) else [text]
     changes = {name.replace("__", "."): value for name, value in fields.items()}
     if minutes is not None:
         changes["train.minutes"] = minutes
-    chosen = preset or ("modern" if texts else "tales")
-    trained = train_run(texts, preset=chosen, changes=changes, path=None if run is None else Path(run))
+    config = merge(recipe(preset or ("modern" if texts else "tales")), changes)
+    trained = train_run(
+        texts,
+        config,
+        None if run is None else Path(run),
+        fixed_context="model.context_length" in changes,
+        plan=None if preset else planner(config, [changes]),
+    )
     report.write(trained.path)
     return trained
 

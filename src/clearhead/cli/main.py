@@ -14,6 +14,7 @@ from clearhead.core.errors import UserError, is_out_of_memory, nearest
 
 VERBS = {
     "train": "train a model on texts",
+    "plan": "say what training would do in a given time, and how well",
     "sample": "write with a trained model",
     "eval": "measure how good a trained model is",
     "look": "see inside a trained model",

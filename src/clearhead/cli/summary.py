@@ -132,6 +132,7 @@ class Summary:
             "sampled": self._final.get("sampled"),
             "baselines": self._measured.get("baselines"),
             "floor": self._measured.get("floor"),
+            "expected": self._measured.get("expected"),
             "best_step": best.step if best else None,
         }
 
@@ -150,6 +151,7 @@ class Summary:
         if self._final:
             out.print()
             out.print(self._comparison())
+            self._print_verdict(out)
         if state.best and state.best.step < state.step:
             out.print(
                 f"The best step was {count(state.best.step)}, with {state.best.nats_per_token:.4f} nats per token "
@@ -175,6 +177,15 @@ class Summary:
             bits = "" if values.get("bits_per_byte") is None else f"{values['bits_per_byte']:.4f}"
             table.add_row(Text(name, style), Text(f"{values['nats_per_token']:.4f}", style), Text(bits, style))
         return table
+
+    def _print_verdict(self, out: Console) -> None:
+        """Say whether the loss is what was to be expected of the whole run."""
+        from clearhead.training.expectation import Expectation
+
+        measured = self._final.get("bits_per_byte")
+        if "expected" in self._measured and measured is not None and self.reason == "budget":
+            expected = Expectation(**self._measured["expected"])
+            out.print(f"Expected: {expected}; it came to {measured:.2f}, {expected.verdict(measured)}.")
 
     def _print_samples(self, out: Console) -> None:
         """Let the step write that `sample` would take, read back from the disk."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import shlex
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,6 @@ from clearhead.core.errors import UserError
 
 if TYPE_CHECKING:
     from clearhead.core.events import StopReason
-    from clearhead.training.config import RunConfig
     from clearhead.training.session import Session
 
 SHORT_FLAGS = {
@@ -57,16 +57,14 @@ def add_arguments(parser: Parser) -> None:
     """Declare the flags."""
     add = parser.add_argument
     add("texts", nargs="*", metavar="TEXT", help="what to train on")
-    add(
-        "--preset", metavar="NAME", help="named settings (modern, or tales without a TEXT); see clearhead config --list"
-    )
+    add("--preset", metavar="NAME", help="named settings; without, a timed run is planned (see clearhead plan)")
     add("--config", metavar="FILE", help="settings as TOML, over the preset")
     add("--run", metavar="DIR", help="where the run is kept; without it, a new folder below ./runs")
     for name in BUDGETS:
         add(f"--{name}", metavar="N", help=f"the length of the run in {name}{' (2)' if name == 'minutes' else ''}")
     add("--stop-after", type=positive, metavar="N", help="end after step N, leaving the plan as it is")
     add("--seed", metavar="N", help="what weights, order and dropout are drawn from (1)")
-    add("--tokenizer", metavar="KIND", help="char, byte, word, bpe, sentencepiece, ... (by the size of the text)")
+    add("--tokenizer", metavar="KIND", help="char, byte, word, bpe, sentencepiece, ... (planned)")
     add("--device", metavar="NAME", help="cpu, cuda or mps (cuda if there is one)")
     add("--threads", metavar="N", help="CPU threads (tried out)")
     add("--task", choices=TASKS, default="lm", help="what to learn: lm, the next token")
@@ -87,7 +85,7 @@ def changes_of(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> dict[s
     dotted = {name.replace("-", "_") for name, _ in pairs}
     short = []
     for flag, key in SHORT_FLAGS.items():
-        value = getattr(args, flag)
+        value = getattr(args, flag, None)
         if value is not None:
             if key in dotted:
                 raise UserError(f"--{flag} and --{key} are the same setting; give one of them.")
@@ -95,35 +93,37 @@ def changes_of(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> dict[s
     return parse_flags([*pairs, *short])
 
 
-def settings(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> tuple[RunConfig, bool]:
-    """Return the run's settings (preset, then file, then flags), and whether the context length was named."""
-    from clearhead.core.config import merge
+def layers(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Return what is set over the preset, in the order in which it holds: the file, then flags."""
     from clearhead.core.toml import load_toml
-    from clearhead.training.recipes import recipe
 
     changes = changes_of(args, pairs)
-    config = recipe(args.preset or ("modern" if args.texts else "tales"))
-    if args.config:
-        config = merge(config, load_toml(Path(args.config)))
+    found = [load_toml(Path(args.config))] if args.config else []
     if any(budget in changes.get("train", {}) for budget in BUDGETS):
         # A flag's budget takes the place of the file's.
-        config = merge(config, {"train": dict.fromkeys(BUDGETS)})
-    return merge(config, changes), "context_length" in changes.get("model", {})
+        found.append({"train": dict.fromkeys(BUDGETS)})
+    return [*found, changes]
 
 
 def created(args: argparse.Namespace, pairs: list[tuple[str, str]], path: Path | None) -> Session:
     """Return a new run, ready to train."""
+    from clearhead.core.config import merge
     from clearhead.training.fit import create
+    from clearhead.training.plan import planner
+    from clearhead.training.recipes import recipe
 
-    config, fixed_context = settings(args, pairs)
+    set_over = layers(args, pairs)
+    config = functools.reduce(merge, set_over, recipe(args.preset or ("modern" if args.texts else "tales")))
     out = console(stderr=True)
+    notify: Callable[[str], None] = (lambda _: None) if args.quiet or args.json else out.print
     return create(
         args.texts,
         config,
         path,
-        fixed_context=fixed_context,
+        fixed_context="context_length" in set_over[-1].get("model", {}),
         command=shlex.join(["clearhead", *sys.argv[1:]]),
-        notify=(lambda _: None) if args.quiet or args.json else out.print,
+        notify=notify,
+        plan=None if args.preset else planner(config, set_over, notify),
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from torch import nn
 
 from clearhead.core import run as runs
-from clearhead.core.config import build, merge, to_dict
+from clearhead.core.config import build, to_dict
 from clearhead.core.errors import UserError
 from clearhead.core.events import Event, Planned, Stopped, Warned, read, record
 from clearhead.core.files import lock, write_atomically
@@ -29,7 +29,6 @@ from clearhead.training import dataset, devices, preflight
 from clearhead.training.config import RunConfig
 from clearhead.training.dataset import Dataset
 from clearhead.training.loop import steps
-from clearhead.training.recipes import recipe
 from clearhead.training.schedule import Plan
 from clearhead.training.session import Session, assemble, bring_back
 from clearhead.training.watch import Stop, build_hooks, clock, first_measurements, never, started, with_background
@@ -42,6 +41,9 @@ SPACED_BELOW_PARAMETERS = 5_000_000
 FEWEST_WINDOWS = 7
 """A context that nobody named leaves room for so many windows; 2 kB of text have it for windows of 256 characters."""
 
+Planner = Callable[[Corpus, Runtime], RunConfig]
+"""Settles, for a text and a way to compute, what its user left open."""
+
 
 def create(
     texts: Sequence[str | Path],
@@ -51,6 +53,7 @@ def create(
     fixed_context: bool = False,
     command: str = "",
     notify: Callable[[str], None] = lambda _: None,
+    plan: Planner | None = None,
 ) -> Session:
     """Read texts, settle everything that was left open, and lay the run down on disk.
 
@@ -58,6 +61,7 @@ def create(
         path: the new run's folder; without one, a fresh name under the runs folder.
         fixed_context: the user named the context length, so a text too short for it is refused.
         notify: told in a sentence about each choice made on the user's behalf.
+        plan: asked for the settings once the text is read; `config` then only says how to read and compute.
     """
     if path is not None:
         runs.require_free(path)
@@ -66,6 +70,8 @@ def create(
     with keeping_stdin(path, texts) as kept_stdin:
         corpus = dataset.read_texts(texts, config.text, kept_stdin)
         tell_notes(corpus, notify)
+        if plan is not None:
+            config = plan(corpus, runtime)
         chosen, sentence = dataset.choose_tokenizer(config.tokenizer, corpus.utf8_bytes)
         if sentence:
             notify(sentence)
@@ -322,15 +328,16 @@ def is_scored(session: Session) -> bool:
     return any(line["step"] == session.state.step for line in whole)
 
 
-def train_run(texts: Sequence[str | Path], *, preset: str, changes: dict[str, Any], path: Path | None = None) -> Run:
+def train_run(
+    texts: Sequence[str | Path],
+    config: RunConfig,
+    path: Path | None = None,
+    *,
+    fixed_context: bool = False,
+    plan: Planner | None = None,
+) -> Run:
     """Train a new run to its end and return it; the whole of `clearhead train` without the display."""
-    session = create(
-        texts,
-        merge(recipe(preset), changes),
-        path,
-        fixed_context="model.context_length" in changes,
-        command="clearhead.train",
-    )
+    session = create(texts, config, path, fixed_context=fixed_context, command="clearhead.train", plan=plan)
     for _ in train(session):
         pass
     return session.run

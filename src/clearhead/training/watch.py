@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from torch import nn
@@ -21,6 +21,7 @@ from clearhead.text import shards
 from clearhead.training import dataset, preflight
 from clearhead.training.dataset import Dataset
 from clearhead.training.evaluate import Evaluator, Score
+from clearhead.training.expectation import expect_run
 from clearhead.training.loop import Hooks
 from clearhead.training.schedule import Plan
 from clearhead.training.session import Record, Session, bring_back, step_budget
@@ -277,12 +278,14 @@ def with_background(session: Session, events: Iterator[Event]) -> Iterator[Event
 
 
 def count_once(session: Session) -> dict[str, Any]:
-    """Count what the loss is compared with: n-gram baselines, the overlap of the parts, and the text's own floor."""
+    """Count what the loss is compared with: n-gram baselines, the parts' overlap, the text's floor, what to expect."""
     floor = dataset.measure_floor(session.data, session.config.model.context_length)
+    expected = expect_run(session)
     return {
         "baselines": dataset.measure_baselines(session.data),
         "overlap": dataset.measure_overlap(session.data),
         **({"floor": floor} if floor else {}),
+        **({"expected": asdict(expected)} if expected else {}),
     }
 
 

@@ -1,0 +1,148 @@
+"""The loss to expect of a run before it begins, from its text, its size and its length, and whether it came true.
+
+The text is measured by counting: a 5-gram model of its byte-pair pieces. How far a transformer comes below that depends
+on how much text it reads, on how large it is, and on how often it reads the same text; the law below was fitted to runs
+that `docs/log.md` lists under "Planning".
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from clearhead.model.config import GptConfig
+from clearhead.text.bpe import BpeTokenizer
+from clearhead.text.ngrams import baselines
+from clearhead.text.split import Split
+from clearhead.training.config import RunConfig
+from clearhead.training.recipes import recipe
+from clearhead.training.session import Session
+
+MEASURED_TRAINING_BYTES = 1_000_000
+MEASURED_VALIDATION_BYTES = 100_000
+COUNTED_PIECES = 1024
+COUNTED_ORDER = 5
+
+EXPONENT = 0.3
+LAW = {"floor": 0.67, "size": 0.165, "reading": 0.205, "harm": 0.1}
+HARMLESS_PRESSURE = 10.0
+"""From here on a run without dropout begins to learn its text by heart."""
+
+DROPOUT_RELIEF = 7.0
+"""How fast the harm of repetition falls with dropout."""
+
+FREE = ("num_layers", "num_heads", "width", "context_length", "dropout", "positions")
+"""What may differ between the models that the law knows."""
+
+BAND = 0.1
+"""How far, as a share, nine of ten runs may come to lie from what is expected of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextMeasure:
+    """What is known of a text before anything is trained on it.
+
+    Args:
+        counted_bits_per_byte: of a 5-gram model of 1,024 pieces, counted on the first megabyte of the training part.
+    """
+
+    training_bytes: int
+    counted_bits_per_byte: float
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """The bits per byte that a run should end with on its validation part, and the band around them."""
+
+    bits_per_byte: float
+    lowest: float
+    highest: float
+
+    @classmethod
+    def around(cls, bits_per_byte: float) -> Expectation:
+        """Return an expectation with the band that the law was found to need."""
+        return cls(bits_per_byte, bits_per_byte / (1 + BAND), bits_per_byte * (1 + BAND))
+
+    def __str__(self) -> str:
+        return f"{self.bits_per_byte:.2f} bits per byte ({self.lowest:.2f} to {self.highest:.2f})"
+
+    def verdict(self, measured: float) -> str:
+        """Say whether it came true."""
+        if measured < self.lowest:
+            return "better than expected"
+        return "as expected" if measured <= self.highest else "worse than expected"
+
+
+def measure_text(parts: Split) -> TextMeasure:
+    """Measure a text that is split already; under a second for a megabyte."""
+    training = "".join(parts.training_text(MEASURED_TRAINING_BYTES)).encode()
+    return measure_bytes(training, "".join(parts.validation_text()).encode(), parts.training_bytes)
+
+
+def measure_bytes(training: bytes, validation: bytes, training_bytes: int) -> TextMeasure:
+    """Measure a text whose training part has `training_bytes` by the beginnings of both parts."""
+    counted = counted_bits_per_byte(training[:MEASURED_TRAINING_BYTES], validation[:MEASURED_VALIDATION_BYTES])
+    return TextMeasure(training_bytes, counted)
+
+
+@lru_cache(maxsize=1)
+def counted_bits_per_byte(training: bytes, validation: bytes) -> float:
+    """Return what a 5-gram model of pieces scores on the validation bytes."""
+    read, scored = (part.decode(errors="ignore") for part in (training, validation))
+    pieces = BpeTokenizer.train([read], vocabulary_size=COUNTED_PIECES, end=False)
+    counted, seen = pieces.encode(read), pieces.encode(scored)
+    found = baselines(counted, seen, pieces.vocabulary_size, pieces.byte_lengths, orders=(COUNTED_ORDER,))[0]
+    assert found.bits_per_byte is not None
+    return found.bits_per_byte
+
+
+def is_covered(config: RunConfig) -> bool:
+    """Say whether the law knows runs of this kind: a GPT of the preset's parts, of any size, trained as it is."""
+    known = recipe("modern")
+    if not (isinstance(config.model, GptConfig) and isinstance(known.model, GptConfig)):
+        return False
+    free = {name: getattr(config.model, name) for name in FREE}
+    return (
+        config.model == replace(known.model, **free)
+        and config.optimizer == known.optimizer
+        and config.schedule == known.schedule
+    )
+
+
+def expect_run(session: Session) -> Expectation | None:
+    """Return the loss to expect of a run at the end of its plan, or None where the law does not know its kind."""
+    data, split_ = session.data, session.data.sources["split"]
+    if not is_covered(session.config) or data.byte_lengths is None:
+        return None
+    # No token stands for less than a byte.
+    beginning = data.training.read(0, min(len(data.training), MEASURED_TRAINING_BYTES))
+    training, validation = (data.tokenizer.decode_bytes(ids) for ids in (beginning, data.validation))
+    return expect(
+        measure_bytes(training, validation, split_["training_bytes"]),
+        parameters=sum(parameter.numel() for parameter in session.model.parameters()),
+        tokens=session.state.plan.steps * session.batches.tokens_per_step,
+        bytes_per_token=split_["training_bytes"] / split_["training_tokens"],
+        dropout=getattr(session.config.model, "dropout", 0.0),
+    )
+
+
+def expect(
+    text: TextMeasure, *, parameters: int, tokens: int, bytes_per_token: float, dropout: float = 0.0
+) -> Expectation:
+    """Return the loss to expect of a run that reads so many tokens.
+
+    loss / counted = floor + size / N^0.3 + reading / R^0.3 + harm ln(pressure / 10)^2, with N in millions of
+    parameters, R in megabytes, read again and again, and the last term only where the pressure is above 10.
+    Source: Hoffmann et al. 2022, section 3.3, for the form of the first three terms. Departs: exponents alike.
+    """
+    read = tokens * bytes_per_token / 1e6
+    pressure = repetition_pressure(parameters, tokens, text.training_bytes / bytes_per_token)
+    harm = LAW["harm"] * math.log(max(1.0, pressure / HARMLESS_PRESSURE)) ** 2 * math.exp(-DROPOUT_RELIEF * dropout)
+    share = LAW["floor"] + LAW["size"] * (parameters / 1e6) ** -EXPONENT + LAW["reading"] * read**-EXPONENT + harm
+    return Expectation.around(text.counted_bits_per_byte * share)
+
+
+def repetition_pressure(parameters: int, tokens: int, different_tokens: float) -> float:
+    """Return how hard a model is driven to learn its text by heart: epochs, times parameters per token of the text."""
+    return tokens * parameters / different_tokens**2

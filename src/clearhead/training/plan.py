@@ -1,0 +1,297 @@
+"""What to train in a given time: tokenizer, size and length for a text on this machine, and the loss to expect."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from clearhead.core.config import merge, to_dict
+from clearhead.core.errors import UserError
+from clearhead.core.runtime import Runtime
+from clearhead.model.build import build_model
+from clearhead.text.corpus import Corpus
+from clearhead.text.split import Split, split
+from clearhead.text.tokenizer import train_tokenizer
+from clearhead.training import devices
+from clearhead.training.config import RunConfig, TrainConfig
+from clearhead.training.expectation import Expectation, TextMeasure, expect, is_covered, measure_text
+from clearhead.training.fit import DEFAULT_MINUTES, Planner
+from clearhead.training.optim import build_optimizer
+from clearhead.training.preflight import Sizes, measure_sizes
+from clearhead.training.recipes import recipe
+from clearhead.training.session import EVALUATION_SHARE
+
+PRESET = "modern"
+"""The preset that plans change."""
+
+PROBE_SECONDS = 5.0
+TIMED_SECONDS = 0.4
+"""How long the steps of one size are timed, after one that warms up."""
+
+FEWEST_STEPS = 100
+"""A size that could do fewer steps in its time is no candidate."""
+
+SAMPLE_BYTES = 300_000
+"""So much of a text tells how many bytes a token will stand for."""
+
+
+def of_size(num_layers: int, num_heads: int, width: int, context_length: int, sequences: int) -> dict[str, Any]:
+    """Return the settings of a model's size and of its steps."""
+    return {
+        "model.num_layers": num_layers,
+        "model.num_heads": num_heads,
+        "model.width": width,
+        "model.context_length": context_length,
+        "train.sequences_per_step": sequences,
+    }
+
+
+SIZES = (
+    of_size(4, 4, 128, 128, 16),
+    of_size(5, 3, 192, 128, 16),
+    of_size(6, 4, 256, 256, 8),
+    of_size(8, 8, 512, 256, 8),
+)
+TOKENIZERS: tuple[dict[str, Any], ...] = (
+    {"tokenizer.kind": "char"},
+    {"tokenizer.kind": "bpe", "tokenizer.vocabulary_size": 1024},
+)
+DROPOUTS = (0.0, 0.2)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to spend the time, and what is to be expected of it.
+
+    Args:
+        changes: what the planner sets in the preset, by dotted names.
+        config: the whole, with what the user set.
+        steps: as many as there is time for.
+        expected: by what runs like the preset's came to.
+    """
+
+    changes: Mapping[str, Any]
+    config: RunConfig
+    sizes: Sizes
+    vocabulary: Vocabulary
+    step_seconds: float
+    steps: int
+    expected: Expectation
+
+    @property
+    def tokens_per_step(self) -> int:
+        """How many tokens a step reads."""
+        return tokens_per_step(self.config)
+
+    @property
+    def name(self) -> str:
+        """Its tokenizer and size in words."""
+        assert self.config.tokenizer is not None
+        model = self.config.model
+        shape = f"{getattr(model, 'num_layers', '?')} layers of width {getattr(model, 'width', '?')}"
+        dropout = f", dropout {rate:g}" if (rate := getattr(model, "dropout", 0.0)) else ""
+        kind, size = self.config.tokenizer.kind, self.vocabulary.size
+        return f"{kind}, {size:,} ids, {shape}, context {model.context_length}{dropout}"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A plan: the candidate of which the lowest loss is expected, and all that it was chosen from.
+
+    Args:
+        covered: the expectations are about runs like this one; else they only serve to compare.
+    """
+
+    text: TextMeasure
+    minutes: float
+    best: Candidate
+    candidates: tuple[Candidate, ...]
+    covered: bool
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the run takes instead of the preset's, by dotted names, where its user has not chosen another kind."""
+        whole = flattened(to_dict(self.best.config))
+        return {key: whole[key] for key in self.best.changes if key in whole} | {"train.minutes": self.minutes}
+
+    @property
+    def sentence(self) -> str:
+        """What was chosen and what is expected of it."""
+        chosen = f"Plan for {self.minutes:g} min: {self.best.name}"
+        return f"{chosen}; expected: {self.best.expected}." if self.covered else f"{chosen}."
+
+
+def flattened(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flattened(value, f"{where}{key}.") if isinstance(value, Mapping) else {f"{where}{key}": value}
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What a tokenizer makes of a text."""
+
+    size: int
+    bytes_per_token: float
+
+
+def choose(corpus: Corpus, settings: Sequence[Mapping[str, Any]], runtime: Runtime) -> Choice:
+    """Choose what its user left open of a timed run on a text.
+
+    Args:
+        settings: what was set, nested or by dotted names, in the order in which it holds; a plan changes none of it.
+
+    Raises:
+        UserError: the settings do not go together, or the run's length is not given by time.
+    """
+    parts = split(corpus)
+    text = measure_text(parts)
+    proposals = propose(settings)
+    train = proposals[0].config.train
+    if not is_timed(train):
+        raise UserError("A plan is for a run of so many minutes; leave steps, tokens and epochs out.")
+    minutes = train.minutes or DEFAULT_MINUTES
+    found = tuple(weigh(proposals, parts, text, 60 * minutes, runtime))
+    best = min(found, key=lambda candidate: candidate.expected.bits_per_byte)
+    return Choice(text, minutes, best, found, is_covered(best.config))
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Settings of a candidate before anything is measured: its place in SIZES, what the planner sets, and the whole."""
+
+    size: int
+    changes: Mapping[str, Any]
+    config: RunConfig
+
+
+def propose(settings: Sequence[Mapping[str, Any]]) -> list[Proposal]:
+    """Return what there is to choose from, each with the user's settings over it; the smallest models first.
+
+    Raises:
+        UserError: no proposal can have these settings.
+    """
+    found: dict[RunConfig, Proposal] = {}
+    refusal = None
+    for size, tokenizer, dropout in itertools.product(range(len(SIZES)), TOKENIZERS, DROPOUTS):
+        changes = {**tokenizer, **SIZES[size], "model.dropout": dropout, "train.patience": 0}
+        try:
+            config = functools.reduce(merge, [changes, *settings], recipe(PRESET))
+        except UserError as error:
+            # Width 160 cannot be divided among 3 heads, but among 4.
+            refusal = refusal or error
+        else:
+            found.setdefault(config, Proposal(size, changes, config))
+    if not found and refusal:
+        raise refusal
+    return list(found.values())
+
+
+def weigh(
+    proposals: Sequence[Proposal], parts: Split, text: TextMeasure, seconds: float, runtime: Runtime
+) -> Iterator[Candidate]:
+    """Yield the proposals that can do something in their time, with what they cost and promise.
+
+    Each size is timed once; another vocabulary changes its time as it changes its arithmetic, dropout hardly does.
+    """
+    vocabularies = {each.config.tokenizer: measure_vocabulary(each.config, parts) for each in proposals}
+    until = time.perf_counter() + PROBE_SECONDS
+    rates: dict[int, float] = {}
+    known: dict[tuple[int, Vocabulary], Sizes] = {}
+    for proposal in proposals:
+        config, vocabulary = proposal.config, vocabularies[proposal.config.tokenizer]
+        if (proposal.size, vocabulary) not in known:
+            known[proposal.size, vocabulary] = sizes_of(config, vocabulary.size)
+        sizes = known[proposal.size, vocabulary]
+        flops = sizes.flops_per_token * tokens_per_step(config)
+        if proposal.size not in rates:
+            guess = max(rates.values(), default=0.0) * flops
+            if rates and (time.perf_counter() + 2 * guess > until or guess * FEWEST_STEPS > seconds):
+                continue
+            rates[proposal.size] = time_step(config, vocabulary.size, runtime) / flops
+        step_seconds = rates[proposal.size] * flops
+        steps = max(1, int((1 - EVALUATION_SHARE) * seconds / step_seconds))
+        expected = expect(
+            text,
+            parameters=sizes.parameters,
+            tokens=steps * tokens_per_step(config),
+            bytes_per_token=vocabulary.bytes_per_token,
+            dropout=getattr(config.model, "dropout", 0.0),
+        )
+        yield Candidate(proposal.changes, config, sizes, vocabulary, step_seconds, steps, expected)
+
+
+def sizes_of(config: RunConfig, vocabulary_size: int) -> Sizes:
+    """Return how big a candidate's model is, without making it."""
+    with torch.device("meta"):
+        return measure_sizes(build_model(config.model, vocabulary_size), tokens_per_step(config))
+
+
+def tokens_per_step(config: RunConfig) -> int:
+    """Return how many tokens a step reads."""
+    return config.train.sequences_per_step * config.model.context_length
+
+
+def measure_vocabulary(config: RunConfig, parts: Split) -> Vocabulary:
+    """Train a tokenizer on the beginning of a text, and see how far its tokens reach."""
+    training, validation = ("".join(text) for text in (parts.training_text(SAMPLE_BYTES), parts.validation_text()))
+    assert config.tokenizer is not None
+    tokenizer = train_tokenizer(
+        config.tokenizer,
+        lambda: iter([training]),
+        lambda: iter([validation]),
+        end=parts.has_documents,
+        training_bytes=len(training.encode()),
+    )
+    return Vocabulary(tokenizer.vocabulary_size, len(training.encode()) / max(1, len(tokenizer.encode(training))))
+
+
+def time_step(config: RunConfig, vocabulary_size: int, runtime: Runtime) -> float:
+    """Return the seconds that a training step on random tokens takes."""
+    model = build_model(config.model, vocabulary_size, seed=1).to(runtime.device)
+    optimizer = build_optimizer(config.optimizer, model, runtime.precision)
+    shape = (config.train.sequences_per_step, config.model.context_length)
+    tokens = torch.randint(vocabulary_size, shape, device=runtime.device)
+
+    def step() -> None:
+        devices.one_pass(model, tokens, runtime)
+        optimizer.step()
+
+    return devices.best_seconds(step, TIMED_SECONDS)
+
+
+def is_timed(train: TrainConfig) -> bool:
+    """Say whether a run is as long as it has time."""
+    return (train.steps, train.tokens, train.epochs) == (None, None, None)
+
+
+def planner(
+    config: RunConfig, settings: Sequence[Mapping[str, Any]], notify: Callable[[str], None] = lambda _: None
+) -> Planner | None:
+    """Return what settles a run once its text is read, or None where its length is not given by time.
+
+    Args:
+        config: the run's settings without a plan.
+        settings: what its user set, in the order in which it holds.
+        notify: told what was chosen, and what is expected of it.
+    """
+    if not is_timed(config.train):
+        return None
+
+    def settled(corpus: Corpus, runtime: Runtime) -> RunConfig:
+        proposals = propose(settings)
+        if len(proposals) == 1:
+            return proposals[0].config
+        choice = choose(corpus, settings, runtime)
+        notify(choice.sentence)
+        return choice.best.config
+
+    return settled
