@@ -19,6 +19,7 @@ from clearhead.core.errors import UserError
 
 if TYPE_CHECKING:
     from clearhead.core.events import StopReason
+    from clearhead.training.config import RunConfig
     from clearhead.training.session import Session
 
 SHORT_FLAGS = {
@@ -105,25 +106,32 @@ def layers(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> list[dict[
     return [*found, changes]
 
 
-def created(args: argparse.Namespace, pairs: list[tuple[str, str]], path: Path | None) -> Session:
-    """Return a new run, ready to train."""
+def settings(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> tuple[RunConfig, bool]:
+    """Return the run's settings (preset, then file, then flags), and whether the context length was named."""
     from clearhead.core.config import merge
-    from clearhead.training.fit import create
-    from clearhead.training.plan import planner
     from clearhead.training.recipes import recipe
 
-    set_over = layers(args, pairs)
-    config = functools.reduce(merge, set_over, recipe(args.preset or ("modern" if args.texts else "tales")))
+    found = layers(args, pairs)
+    config = functools.reduce(merge, found, recipe(args.preset or ("modern" if args.texts else "tales")))
+    return config, "context_length" in found[-1].get("model", {})
+
+
+def created(args: argparse.Namespace, pairs: list[tuple[str, str]], path: Path | None) -> Session:
+    """Return a new run, ready to train."""
+    from clearhead.training.fit import create
+    from clearhead.training.plan import planner
+
+    config, fixed_context = settings(args, pairs)
     out = console(stderr=True)
     notify: Callable[[str], None] = (lambda _: None) if args.quiet or args.json else out.print
     return create(
         args.texts,
         config,
         path,
-        fixed_context="context_length" in set_over[-1].get("model", {}),
+        fixed_context=fixed_context,
         command=shlex.join(["clearhead", *sys.argv[1:]]),
         notify=notify,
-        plan=None if args.preset else planner(config, set_over, notify),
+        plan=None if args.preset else planner(config, layers(args, pairs), notify),
     )
 
 
