@@ -45,14 +45,10 @@ def train(
     changes = {name.replace("__", "."): value for name, value in fields.items()}
     if minutes is not None:
         changes["train.minutes"] = minutes
-    config = merge(recipe(preset or ("modern" if texts else "tales")), changes)
-    trained = train_run(
-        texts,
-        config,
-        None if run is None else Path(run),
-        fixed_context="model.context_length" in changes,
-        plan=None if preset else planner(config, [changes]),
-    )
+    chosen = preset or ("modern" if texts else "tales")
+    plan = None if preset else planner(merge(recipe(chosen), changes), [changes])
+    path = None if run is None else Path(run)
+    trained = train_run(texts, preset=chosen, changes=changes, path=path, plan=plan)
     report.write(trained.path)
     return trained
 

@@ -14,7 +14,7 @@ import numpy as np
 from torch import nn
 
 from clearhead.core import run as runs
-from clearhead.core.config import build, to_dict
+from clearhead.core.config import build, merge, to_dict
 from clearhead.core.errors import UserError
 from clearhead.core.events import Event, Planned, Stopped, Warned, read, record
 from clearhead.core.files import lock, write_atomically
@@ -29,6 +29,7 @@ from clearhead.training import dataset, devices, preflight
 from clearhead.training.config import RunConfig
 from clearhead.training.dataset import Dataset
 from clearhead.training.loop import steps
+from clearhead.training.recipes import recipe
 from clearhead.training.schedule import Plan
 from clearhead.training.session import Session, assemble, bring_back
 from clearhead.training.watch import Stop, build_hooks, clock, first_measurements, never, started, with_background
@@ -330,14 +331,21 @@ def is_scored(session: Session) -> bool:
 
 def train_run(
     texts: Sequence[str | Path],
-    config: RunConfig,
-    path: Path | None = None,
     *,
-    fixed_context: bool = False,
+    preset: str,
+    changes: dict[str, Any],
+    path: Path | None = None,
     plan: Planner | None = None,
 ) -> Run:
     """Train a new run to its end and return it; the whole of `clearhead train` without the display."""
-    session = create(texts, config, path, fixed_context=fixed_context, command="clearhead.train", plan=plan)
+    session = create(
+        texts,
+        merge(recipe(preset), changes),
+        path,
+        fixed_context="model.context_length" in changes,
+        command="clearhead.train",
+        plan=plan,
+    )
     for _ in train(session):
         pass
     return session.run
