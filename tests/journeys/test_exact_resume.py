@@ -162,7 +162,7 @@ def test_killed_before_the_first_save_it_begins_again(tmp_path: Path) -> None:
 def test_other_threads_are_called_approximate(tmp_path: Path) -> None:
     bench = Bench(tmp_path, EVERY_THIRD)
     bench.begin("a", "--stop-after=5")
-    assert "approximate: 1 threads before, 2 now" in bench.train("--resume=a", "--threads=2")
+    assert "approximate: 1 thread before, 2 now" in bench.train("--resume=a", "--threads=2")
 
 
 def test_a_finished_run_can_be_made_longer(tmp_path: Path) -> None:
