@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -107,14 +108,9 @@ def prepare(corpus: Corpus, config: TokenizerConfig, names: Sequence[str | Path]
         end=parts.has_documents,
         training_bytes=parts.training_bytes,
     )
-    try:
+    with knowing_every_character():
         validation = np.concatenate(list(shards.token_stream(tokenizer, parts.validation())))
         training = shards.cached(parts, tokenizer)
-    except UnknownCharacter as error:
-        raise UserError(
-            f"The text has the character {error.character}, which the saved tokenizer does not know; "
-            "train one on this text, or one that spells such characters, with --tokenizer.unknown bytes."
-        ) from error
     if min(len(training), len(validation)) < 2:
         raise UserError(
             f'Under a tokenizer of kind "{tokenizer.kind}" the training part is {counted(len(training), "token")} and '
@@ -125,6 +121,22 @@ def prepare(corpus: Corpus, config: TokenizerConfig, names: Sequence[str | Path]
     tokenizer.unseen = shards.unseen_ids(training, tokenizer.vocabulary_size)
     sources["unseen_ids"] = shards.ranges_of(tokenizer.unseen)
     return Dataset(tokenizer, training, validation, sources)
+
+
+@contextmanager
+def knowing_every_character() -> Iterator[None]:
+    """Say of a character that a tokenizer lacks which tokenizer that can be: one trained on the text lacks none.
+
+    Raises:
+        UserError: the block came upon such a character.
+    """
+    try:
+        yield
+    except UnknownCharacter as error:
+        raise UserError(
+            f"The text has the character {error.character}, which the saved tokenizer does not know; "
+            "train one on this text, or one that spells such characters, with --tokenizer.unknown bytes."
+        ) from error
 
 
 def train_saved_tokenizer(

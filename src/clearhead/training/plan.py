@@ -20,6 +20,7 @@ from clearhead.text.split import Split, split
 from clearhead.text.tokenizer import train_tokenizer
 from clearhead.training import devices
 from clearhead.training.config import RunConfig, TrainConfig
+from clearhead.training.dataset import knowing_every_character
 from clearhead.training.expectation import Expectation, TextMeasure, expect, is_covered, measure_text
 from clearhead.training.fit import DEFAULT_MINUTES, Planner
 from clearhead.training.optim import build_optimizer
@@ -251,7 +252,9 @@ def measure_vocabulary(config: RunConfig, parts: Split) -> Vocabulary:
         end=parts.has_documents,
         training_bytes=len(training.encode()),
     )
-    return Vocabulary(tokenizer.vocabulary_size, len(training.encode()) / max(1, len(tokenizer.encode(training))))
+    with knowing_every_character():
+        num_tokens = max(1, len(tokenizer.encode(training)))
+    return Vocabulary(tokenizer.vocabulary_size, len(training.encode()) / num_tokens)
 
 
 def time_step(config: RunConfig, vocabulary_size: int, runtime: Runtime) -> float:
