@@ -16,6 +16,7 @@ from torch import Tensor
 from clearhead.core.events import Event, Stepped
 from clearhead.core.runtime import Precision, Runtime
 from clearhead.generation.engine import Request, write
+from clearhead.generation.products import Weights
 from clearhead.lab.bench.shapes import Shape
 from clearhead.lab.bench.timing import timed_steps, timed_writing
 from clearhead.lab.bench.worker import serve
@@ -162,14 +163,16 @@ def shares(optimizer: str, steps: int, precision: Precision) -> Repeat:
     return repeat
 
 
-def decode(shape: Mapping[str, Any], batch: int, seconds: float, parts: str = "gpt2") -> Repeat:
+def decode(
+    shape: Mapping[str, Any], batch: int, seconds: float, parts: str = "gpt2", weights: Weights = "fp32"
+) -> Repeat:
     """Write from one token until the context is full."""
     sizes = Shape(**shape)
     model = build_model(PARTS[parts](sizes), sizes.vocabulary_size, seed=1).eval()
     letters = "".join(chr(ord("0") + number) for number in range(sizes.vocabulary_size))
     tokenizer = CharTokenizer(letters, unknown="refuse", end=False)
     length = sizes.context_length - 1
-    request = Request(prompt=[0], samples=batch, num_tokens=length)
+    request = Request(prompt=[0], samples=batch, num_tokens=length, weights=weights)
     return timed_writing(lambda: write(model, tokenizer, request), num_tokens=batch * length, seconds=seconds)
 
 

@@ -38,14 +38,22 @@ def shares(request: Request) -> list[Variant]:
 
 
 def decoding(size: str, batch: int, request: Request) -> Sequence[Variant]:
-    """Return nanoGPT's model as we and as peers write with it, and one of our own parts in the same sizes."""
+    """Return nanoGPT's model as we and as peers write with it, and one of our own parts in the same sizes.
+
+    Ours writes with rounded weights too, in the form that is fast for so many rows.
+    """
+    rounded = "int8" if batch == 1 else "bf16"
     settings = {
         "task": "decode",
         "shape": SHAPES[size].to_dict(),
         "batch": batch,
         "seconds": 0.01 if request.quick else 1.0,
     }
-    found = [of_ours("ours", request, **settings), of_ours("ours, modern parts", request, **settings, parts="modern")]
+    found = [
+        of_ours("ours", request, **settings),
+        of_ours(f"ours, weights in {rounded}", request, **settings, weights=rounded),
+        of_ours("ours, modern parts", request, **settings, parts="modern"),
+    ]
     return [*found, *of_nanogpt("nanoGPT", request, **settings), *of_transformers(request, **settings)]
 
 
