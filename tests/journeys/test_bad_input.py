@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from clearhead.core.files import MANIFEST, to_json, write_manifest
+from clearhead.core.files import MANIFEST
 from clearhead.core.run import Run
 
 if TYPE_CHECKING:
@@ -383,28 +381,6 @@ def test_events_that_are_not_what_was_written(desk: Terminal, own_run: Path) -> 
     lines[3] = lines[3].replace("1", "2", 1)
     (own_run / "events.jsonl").write_text("".join(lines))
     check(desk, "runs show last", "events.jsonl is damaged at line 4")
-
-
-@pytest.mark.parametrize("name", ["run.json", "checkpoints/step-20/state.json", "tokenizer/tokenizer.json"])
-def test_a_run_of_a_newer_version(name: str, desk: Terminal, own_run: Path) -> None:
-    for step in Run(own_run).steps()[:-1]:
-        shutil.rmtree(own_run / "checkpoints" / f"step-{step}")
-    file = own_run / name
-    file.write_text(to_json(json.loads(file.read_text()) | {"format": 999}))
-    # As that version would have written it: with fitting hashes.
-    if name.startswith("checkpoints"):
-        (file.parent / MANIFEST).unlink()
-        write_manifest(file.parent)
-    else:
-        listed = json.loads((own_run / MANIFEST).read_text())["files"]
-        aside = shutil.move(own_run / "checkpoints", desk.folder / "aside")
-        for extra in own_run.iterdir():
-            if extra.is_file() and extra.name not in listed:
-                extra.unlink()
-        write_manifest(own_run)
-        shutil.move(aside, own_run / "checkpoints")
-    for command in ("sample last", "train --resume last --steps 30"):
-        check(desk, command, f"{name} was written by a newer version of clearhead: it has format 999")
 
 
 def test_a_text_that_changed_since(desk: Terminal) -> None:

@@ -26,14 +26,18 @@ def from_the_future(file: Path) -> None:
         (folder / MANIFEST).write_text(to_json(listed))
 
 
-READING = [
+USING = [
     ["sample", "story-1", "--num-tokens", "5"],
     ["eval", "story-1"],
     ["train", "--resume", "story-1", "--steps", "30"],
-    ["runs", "show", "story-1"],
-    ["runs", "reproduce", "story-1"],
     ["export", "story-1", "eject", "--to", "ejected"],
 ]
+READING = [*USING, ["runs", "show", "story-1"], ["runs", "reproduce", "story-1"]]
+
+
+def check_refused(terminal: Terminal, command: list[str], name: str) -> None:
+    said = terminal.refused(*command)
+    assert re.search(rf"{name} was written by a newer version of clearhead: .* format 99.*; update clearhead", said)
 
 
 @pytest.mark.parametrize(
@@ -43,11 +47,16 @@ READING = [
 def test_a_newer_format_is_refused_by_every_verb(terminal: Terminal, own_run: Path, name: str) -> None:
     from_the_future(own_run / name)
     for command in READING:
-        said = terminal.refused(*command)
-        assert re.search(rf"{name} was written by a newer version of clearhead: .* format 99.*; update clearhead", said)
+        check_refused(terminal, command, name)
     answer = terminal.type("runs", "verify", "story-1")
     assert answer.code == 2
     assert f"{name} was written by a newer version of clearhead" in answer.out
+
+
+def test_a_tokenizer_of_a_newer_format_is_refused_by_who_uses_it(terminal: Terminal, own_run: Path) -> None:
+    from_the_future(own_run / "tokenizer" / "tokenizer.json")
+    for command in USING:
+        check_refused(terminal, command, "tokenizer.json")
 
 
 @pytest.mark.parametrize("name", [MANIFEST, "run.json"])

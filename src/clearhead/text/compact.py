@@ -61,7 +61,8 @@ class CompactTokenizer(Tokenizer):
         new: Int32[np.ndarray, " _"] = self._table[old]
         if not (new < 0).any():
             return new
-        pieces = ([n] if n >= 0 else self._spelled(o) for n, o in zip(new.tolist(), old.tolist(), strict=True))
+        spelled = {o: self._spelled(o) for o in np.unique(old[new < 0]).tolist()}
+        pieces = ([n] if n >= 0 else spelled[o] for n, o in zip(new.tolist(), old.tolist(), strict=True))
         return np.fromiter(chain.from_iterable(pieces), dtype=np.int32)
 
     def drop_unknown(self, text: str) -> tuple[str, int]:
