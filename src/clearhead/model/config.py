@@ -198,7 +198,71 @@ class BigramConfig:
         require_positive("context_length", self.context_length)
 
 
-ModelConfig = GptConfig | BigramConfig
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderDecoderConfig:
+    """An encoder that reads a source text both ways, and a decoder that writes a target while it reads the source.
+
+    Args:
+        num_encoder_layers: blocks of the encoder.
+        num_decoder_layers: blocks of the decoder, each with attention to itself and to the source.
+        context_length: the most tokens of a source and of a target.
+        embedding_norm: the embedding passes the norm before the first block.
+        convolution: each feed-forward layer reads, channel by channel, a weighted sum of this many latest positions;
+            1 reads the position alone.
+        dropout: the share of each residual branch and of the embedding that is dropped in training.
+        tied_head: the head shares the embedding's weights; sources and targets always share one embedding.
+        initialization: as a GPT's.
+    """
+
+    kind: Literal["encoder_decoder"] = "encoder_decoder"
+    num_encoder_layers: int = 3
+    num_decoder_layers: int = 3
+    num_heads: int = 4
+    width: int = 256
+    context_length: int = 128
+    positions: PositionsConfig = field(default_factory=RotaryConfig)
+    norm: NormConfig = field(default_factory=RMSNormConfig)
+    feed_forward: FeedForwardConfig | SwiGLUConfig = field(default_factory=FeedForwardConfig)
+    embedding_norm: bool = True
+    convolution: int = 1
+    kernel: Literal["fused", "explicit"] = "fused"
+    bias: bool = False
+    qk_norm: bool = True
+    dropout: float = 0.1
+    tied_head: bool = True
+    initialization: Literal["normal", "zero_residual"] = "zero_residual"
+
+    def __post_init__(self) -> None:
+        for name in ("num_encoder_layers", "num_decoder_layers"):
+            require_positive(name, getattr(self, name))
+        self.stack(1)
+
+    def stack(self, num_layers: int) -> GptConfig:
+        """Return the settings of a stack of blocks, which are those of a GPT of this width.
+
+        Raises:
+            ValueError: the sizes do not fit together.
+        """
+        return GptConfig(
+            num_layers=num_layers,
+            num_heads=self.num_heads,
+            width=self.width,
+            context_length=self.context_length,
+            positions=self.positions,
+            norm=self.norm,
+            feed_forward=self.feed_forward,
+            embedding_norm=self.embedding_norm,
+            convolution=self.convolution,
+            kernel=self.kernel,
+            bias=self.bias,
+            qk_norm=self.qk_norm,
+            dropout=self.dropout,
+            tied_head=self.tied_head,
+            initialization=self.initialization,
+        )
+
+
+ModelConfig = GptConfig | BigramConfig | EncoderDecoderConfig
 
 
 def require_positive(name: str, value: int) -> None:

@@ -163,13 +163,30 @@ class Block(nn.Module):
         slot: Slot | None = None,
         tap: Tap | None = None,
     ) -> Float[Tensor, "B T C"]:
+        x = self.communicate(x, mask=mask, positions=positions, slot=slot, tap=tap)
+        return self.compute(x, slot=slot, tap=tap)
+
+    def communicate(
+        self,
+        x: Float[Tensor, "B T C"],
+        *,
+        mask: Mask,
+        positions: Positions,
+        slot: Slot | None = None,
+        tap: Tap | None = None,
+    ) -> Float[Tensor, "B T C"]:
+        """Return x with what each position gathered from the others added."""
         if tap is not None:
             x = tap("resid_pre", x)
         x = x + self.dropout(
             self.attention(self.attention_norm(x), mask=mask, positions=positions, slot=slot, tap=scoped(tap, "attn"))
         )
-        if tap is not None:
-            x = tap("resid_mid", x)
+        return x if tap is None else tap("resid_mid", x)
+
+    def compute(
+        self, x: Float[Tensor, "B T C"], *, slot: Slot | None = None, tap: Tap | None = None
+    ) -> Float[Tensor, "B T C"]:
+        """Return x with what each position made of it added."""
         heard = self.feed_forward_norm(x)
         if self.convolution is not None:
             heard = self.convolution(heard, slot)

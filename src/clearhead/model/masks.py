@@ -50,3 +50,21 @@ class Full(Mask):
 
     def dense(self, num_queries: int, num_keys: int, device: torch.device) -> None:
         return None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Padded(Mask):
+    """Every position attends to the real ones: the mask of rows of unequal length that were filled up.
+
+    Args:
+        real: True where a row has a token of its own.
+    """
+
+    real: Bool[Tensor, "B S"]
+
+    def dense(self, num_queries: int, num_keys: int, device: torch.device) -> Bool[Tensor, "B 1 1 S"]:
+        return self.real[:, None, None, :num_keys].to(device)
+
+    def keep(self, rows: Int[Tensor, " N"]) -> Padded:
+        """Return the mask of these rows, in this order."""
+        return Padded(self.real[rows])

@@ -167,16 +167,22 @@ def initialize(model: GPT) -> None:
     the first prediction is uniform and its loss is ln V. Source: Zhang et al. 2019 (Fixup), section 2.
     """
     zero = model.config.initialization == "zero_residual"
+    draw_linear_layers(model, zero=zero, num_branches=2 * model.config.num_layers)
+    embedding_std = 1.0 if zero and not model.config.tied_head else 0.02
+    model.embedding.weight.normal_(std=embedding_std)
+    for parameter in model.positions.parameters():
+        parameter.normal_(std=embedding_std)
+
+
+@torch.no_grad()
+def draw_linear_layers(model: nn.Module, *, zero: bool, num_branches: int) -> None:
+    """Draw the matrices of a model by the scheme `zero_residual`, or by `normal` for so many residual branches."""
     for name, layer in linear_layers(model):
         closes_branch = name.endswith(".output")
         if zero:
             std = 0.0 if closes_branch or name == "unembedding" else layer.in_features**-0.5
         else:
-            std = 0.02 / math.sqrt(2 * model.config.num_layers) if closes_branch else 0.02
+            std = 0.02 / math.sqrt(num_branches) if closes_branch else 0.02
         layer.weight.normal_(std=std)
         if layer.bias is not None:
             layer.bias.zero_()
-    embedding_std = 1.0 if zero and not model.config.tied_head else 0.02
-    model.embedding.weight.normal_(std=embedding_std)
-    for parameter in model.positions.parameters():
-        parameter.normal_(std=embedding_std)
