@@ -40,6 +40,9 @@ LIBRARIES: dict[str, set[str]] = {
     "core": {"pydantic"},
     "core/runtime.py": {"torch"},
     "text": {"jaxtyping", "numpy"},
+    "text/adapters/huggingface.py": {"tokenizers"},
+    "text/adapters/sentencepiece.py": {"sentencepiece"},
+    "text/adapters/tiktoken.py": {"tiktoken"},
     "text/bpe.py": {"tokenizers"},
     "text/decoding.py": {"charset_normalizer"},
     "model": {"jaxtyping", "torch"},
@@ -48,6 +51,7 @@ LIBRARIES: dict[str, set[str]] = {
     "generation": {"jaxtyping", "numpy", "torch"},
     "convert": {"jaxtyping", "torch"},
     "training": {"jaxtyping", "numpy", "torch"},
+    "lab": {"jaxtyping", "numpy", "torch"},
     FACADE: {"torch"},
     "cli": {"numpy", "rich"},
     "cli/evaluate.py": {"torch"},  # both only say how many threads torch may use, after the arguments are read

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -337,3 +338,12 @@ def test_tokens_come_as_they_are_drawn() -> None:
     first = next(stream)
     assert isinstance(first, Token)
     assert (first.text, first.finished, first.sample) == ("b", "", 0)
+
+
+def test_ids_that_training_never_saw_are_not_written() -> None:
+    tokenizer = CharTokenizer("\nabcdefghij", unknown="bytes", end=False)
+    model = model_of("rotary", tokenizer)
+    request = Request(prompt=tokenizer.encode("é").tolist(), num_tokens=61)
+    assert max(token.id for token in generate(model, tokenizer, request)) >= 11
+    tokenizer.unseen = np.arange(11, tokenizer.vocabulary_size, dtype=np.int32)
+    assert max(token.id for token in generate(model, tokenizer, request)) < 11

@@ -258,3 +258,17 @@ def test_the_ends_of_the_unit_interval_draw_tokens_that_have_a_probability(unifo
     shares = torch.tensor([[0.0, 0.1, 0.2, 0.0], [0.0, 0.0, 1 / 3, 0.0]], dtype=torch.float32)
     found = draw(shares, torch.full((2,), uniform, dtype=torch.float64))
     assert found.tolist() == ([1, 2] if uniform == 0.0 else [2, 2])
+
+
+def test_what_must_never_come_takes_no_part_in_any_filter() -> None:
+    logits, never = row([3.0, 9.0, 1.0, 8.0, 2.0]), torch.tensor([1, 3])
+    for sampling in (
+        Sampling(),
+        Sampling(top_k=2),
+        Sampling(top_p=0.7),
+        Sampling(min_p=0.2),
+        Sampling(temperature=0.0),
+    ):
+        found = distribution(logits, NO_CONTEXT, sampling, never=never)
+        assert found[0, [1, 3]].tolist() == [0, 0]
+        torch.testing.assert_close(found[:, [0, 2, 4]], distribution(row([3.0, 1.0, 2.0]), NO_CONTEXT, sampling))

@@ -62,7 +62,9 @@ def test_every_verb_explains_itself(verb: str, terminal: Terminal) -> None:
     assert told == terminal.do("help", verb).out
 
 
-@pytest.mark.parametrize("action", ["data list", "data get", "data tales", "runs list", "runs show", "tokens show"])
+@pytest.mark.parametrize(
+    "action", ["data list", "data get", "data tales", "runs list", "runs show", "tokens show", "tokens compare"]
+)
 def test_every_action_explains_its_own_flags(action: str, terminal: Terminal) -> None:
     assert terminal.do(*action.split(), "--help").out.startswith(f"usage: clearhead {action} ")
 
@@ -355,7 +357,7 @@ def test_an_evaluation_is_shown_as_tables(terminal: Terminal, trained: str) -> N
 # Tokens, texts and runs.
 
 
-@pytest.mark.parametrize("kind", ["char", "byte", "word", "bpe"])
+@pytest.mark.parametrize("kind", ["char", "byte", "word", "bpe", "sentencepiece"])
 def test_tokens_of_every_kind(kind: str, terminal: Terminal) -> None:
     found = terminal.do("tokens", "show", "Cà phê sữa, cà phê", "--tokenizer", kind, "--json").json
     assert (found["tokenizer"], found["characters"], found["bytes"]) == (kind, 18, 24)

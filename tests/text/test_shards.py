@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -321,3 +322,11 @@ def test_what_was_read_does_not_stay_in_memory(tmp_path: Path) -> None:
     limited = most_megabytes(8 << 20)
     assert limited < 24
     assert most_megabytes(1 << 40) > limited + 8
+
+
+@given(ids=st.lists(st.integers(0, 12), min_size=1, max_size=19))
+def test_unseen_ranges_hold_what_does_not_occur(ids: list[int]) -> None:
+    unseen = shards.unseen_ids(shards.in_memory(np.array(ids), 13), 13)
+    ranges = shards.ranges_of(unseen)
+    assert unseen.tolist() == shards.ids_of(ranges).tolist() == sorted(set(range(13)) - set(ids))
+    assert all(first > last + 1 for (_, last), (first, _) in pairwise(ranges))

@@ -212,3 +212,28 @@ def test_what_is_left_open_is_settled(place: Path) -> None:
     assert session.config.train.patience == 5
     assert session.config.train.keep == "spaced"
     assert create(place, small()).config.train.patience == 0
+
+
+@pytest.mark.parametrize("kind", ["char", "byte", "word", "bpe", "sentencepiece"])
+def test_what_the_training_text_lacks_is_never_written(place: Path, kind: str) -> None:
+    """The last lines alone have letters beyond ASCII, so the ids of their bytes stay as they were drawn."""
+    text = place / "text.txt"
+    text.write_text(text.read_text() + "crème brûlée\n" * 3)
+    session = create(place, small(**{"tokenizer.kind": kind}))
+    unseen = session.data.tokenizer.unseen
+    used = set(session.data.training.read(0, len(session.data.training)).tolist())
+    assert set(unseen.tolist()) == set(range(session.data.tokenizer.vocabulary_size)) - used
+    assert set(session.data.validation.tolist()) & set(unseen.tolist())
+    list(fit.train(session))
+    loaded = load(str(session.run.path))
+    assert loaded.tokenizer.unseen.tolist() == unseen.tolist()
+    assert all(text.isascii() for text in clearhead.load(session.run.path).generate(num_tokens=97, samples=5))
+    assert fit.resume(Selection(session.run, "last")).data.tokenizer.unseen.tolist() == unseen.tolist()
+
+
+@pytest.mark.parametrize("kind", ["bpe", "sentencepiece"])
+def test_a_vocabulary_that_a_short_text_cannot_fill_is_told(place: Path, kind: str) -> None:
+    told: list[str] = []
+    session = create(place, small(**{"tokenizer": {"kind": kind, "vocabulary_size": 7919}}), notify=told.append)
+    size = session.data.tokenizer.vocabulary_size
+    assert f"The text is short, so the vocabulary has {size} ids, not 7919." in told

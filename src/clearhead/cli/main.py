@@ -16,8 +16,9 @@ VERBS = {
     "train": "train a model on texts",
     "sample": "write with a trained model",
     "eval": "measure how good a trained model is",
-    "tokens": "see a text as tokens",
+    "tokens": "see a text as tokens; compare, train, export tokenizers",
     "data": "list, fetch and make texts",
+    "lab": "answer questions by experiments",
     "runs": "list and show what was trained",
     "config": "print all settings as commented TOML",
 }

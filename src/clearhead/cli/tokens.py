@@ -1,31 +1,52 @@
-"""See a text as tokens."""
+"""Tokenizers: see a text as tokens, compare many, train one, export one, leave out what a run does not use."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clearhead.cli.arguments import Parser, choose_action, positive
-from clearhead.cli.terminal import console, print_json
+from clearhead.cli.arguments import Parser, choose_action, dotted_flags, positive
+from clearhead.cli.terminal import console, print_json, program
 from clearhead.core.errors import UserError
 
 if TYPE_CHECKING:
-    from clearhead.text.config import TextConfig
+    from clearhead.core.run import Run
+    from clearhead.text.compare import Compared
+    from clearhead.text.config import TextConfig, TokenizerConfig
     from clearhead.text.tokenizer import Tokenizer
 
-ACTIONS = {"show": "Show a text in pieces with their ids, by a run's tokenizer or by one trained on the text itself."}
+ACTIONS = {
+    "show": "Show a text in pieces with their ids, by a run's tokenizer or by one trained on the text itself.",
+    "compare": "Put one text under all tokenizers at hand, and weigh their vocabularies.",
+    "train": "Train a tokenizer on a text's training part, to be used by several runs.",
+    "export": "Write a tokenizer of byte pairs as a file of ranks for tiktoken.",
+    "compact": "Write a run again without the ids that its training text does not use.",
+}
 SHOWN_PIECES = 2000
 SHOWN_IDS = 200
 
 
 def run(parser: Parser, arguments: Sequence[str]) -> int:
-    """Show."""
-    _, parser, rest = choose_action(parser, arguments, ACTIONS)
-    add_arguments(parser)
+    """Show, compare, train, export or leave out."""
+    action, parser, rest = choose_action(parser, arguments, ACTIONS)
+    actions = {"show": show, "compare": compare, "train": train, "export": export, "compact": compact}
+    actions[action](parser, rest)
+    return 0
+
+
+def show(parser: Parser, arguments: Sequence[str]) -> None:
+    """Print a text as tokens."""
+    rest, pairs = dotted_flags(arguments)
+    parser.add_argument("text", metavar="TEXT", help="a file, - for standard input, or the text itself in quotes")
+    parser.add_argument("--run", metavar="RUN", help="by the tokenizer of this run")
+    add_tokenizer_flags(parser, "trained on the text (char)")
+    parser.add_argument("--json", action="store_true", help="print ids and pieces as JSON")
     args = parser.parse(rest)
-    text, tokenizer = text_and_tokenizer(args)
+    text, tokenizer = text_and_tokenizer(args, pairs)
     ids = tokenizer.encode(text).tolist()
     pieces = [tokenizer.token_text(id_) for id_ in ids]
     figures = {
@@ -40,36 +61,47 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
     if args.json:
         print_json(figures | {"ids": ids, "pieces": pieces})
     else:
-        show(figures, ids, pieces)
-    return 0
+        print_tokens(figures, ids, pieces)
 
 
-def add_arguments(parser: Parser) -> None:
-    """Declare the flags."""
-    parser.add_argument("text", metavar="TEXT", help="a file, - for standard input, or the text itself in quotes")
-    either = parser.add_mutually_exclusive_group()
-    either.add_argument("--run", metavar="RUN", help="by the tokenizer of this run")
-    either.add_argument("--tokenizer", metavar="KIND", help="char, byte, word or bpe, trained on the text (char)")
-    parser.add_argument("--vocabulary-size", type=positive, metavar="N", help="for word and bpe")
-    parser.add_argument("--json", action="store_true", help="print ids and pieces as JSON")
+def add_tokenizer_flags(parser: Parser, how: str) -> None:
+    """Declare the short flags that choose a new tokenizer; the others are its settings, such as --tokenizer.path."""
+    parser.add_argument("--tokenizer", metavar="KIND", help=f"char, byte, word, bpe, sentencepiece, ...; {how}")
+    parser.add_argument("--vocabulary-size", type=positive, metavar="N", help="for word, bpe and sentencepiece")
+    parser.epilog = "Settings of a tokenizer are flags too: --tokenizer.algorithm bpe, --tokenizer.path tokenizer.json."
 
 
-def text_and_tokenizer(args: argparse.Namespace) -> tuple[str, Tokenizer]:
+def text_and_tokenizer(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> tuple[str, Tokenizer]:
     """Return the text, and a run's tokenizer or a new one trained on the text."""
     from clearhead.core.config import build
     from clearhead.core.run import select
-    from clearhead.text.config import TextConfig
+    from clearhead.text.compare import make
+    from clearhead.text.config import CharConfig, TextConfig
     from clearhead.text.corpus import normalize
     from clearhead.text.tokenizer import load_tokenizer
 
     if not args.run:
         text = read_text(args.text, TextConfig())
-        return text, new_tokenizer(args, text)
-    if args.vocabulary_size:
-        raise UserError("--vocabulary-size is for a new tokenizer, and --run brings its own; give one of them.")
+        return text, make(tokenizer_config(args, pairs) or CharConfig(), text)
+    given = [flag for flag in ("tokenizer", "vocabulary_size") if getattr(args, flag)] + [name for name, _ in pairs]
+    if given:
+        flag = given[0].replace("_", "-")
+        raise UserError(f"--{flag} is for a new tokenizer, and --run brings its own; give one of them.")
     trained = select(args.run, "best").run
     config = build(TextConfig, trained.describe()["config"]["text"], where="text")
     return normalize(read_text(args.text, config), config.normalize), load_tokenizer(trained.tokenizer)
+
+
+def tokenizer_config(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> TokenizerConfig | None:
+    """Return the settings of the tokenizer that the flags choose; None where they choose none."""
+    from clearhead.core.config import merge, parse_flags
+    from clearhead.training.config import RunConfig
+
+    short = {"tokenizer.kind": args.tokenizer, "tokenizer.vocabulary_size": args.vocabulary_size}
+    given = [(key, str(value)) for key, value in short.items() if value is not None]
+    if given and all(key != "tokenizer.kind" for key, _ in [*given, *pairs]):
+        given.append(("tokenizer.kind", "bpe"))
+    return merge(RunConfig(), parse_flags([*given, *pairs])).tokenizer
 
 
 def read_text(name: str, config: TextConfig) -> str:
@@ -91,23 +123,7 @@ def is_file(name: str) -> bool:
         return False
 
 
-def new_tokenizer(args: argparse.Namespace, text: str) -> Tokenizer:
-    """Return a tokenizer trained on the text."""
-    from clearhead.core.config import build
-    from clearhead.text.config import BpeConfig, ByteConfig, CharConfig, TokenizerConfig, WordConfig
-    from clearhead.text.tokenizer import train_tokenizer
-
-    configs: tuple[type[TokenizerConfig], ...] = (CharConfig, ByteConfig, WordConfig, BpeConfig)
-    kinds = {config().kind: config for config in configs}
-    kind = args.tokenizer or "char"
-    if kind not in kinds:
-        raise UserError(f"There is no tokenizer {kind}; there are {', '.join(kinds)}.")
-    values = {"vocabulary_size": args.vocabulary_size} if args.vocabulary_size else {}
-    config = build(kinds[kind], values, where="tokenizer")
-    return train_tokenizer(config, lambda: iter([text]), lambda: iter([]), end=False, training_bytes=len(text.encode()))
-
-
-def show(figures: dict[str, Any], ids: list[int], pieces: list[str]) -> None:
+def print_tokens(figures: dict[str, Any], ids: list[int], pieces: list[str]) -> None:
     """Print the tokens in alternating colours, their ids, and what they amount to."""
     from clearhead.show.readable import count
     from clearhead.show.terminal import token_chips
@@ -122,3 +138,149 @@ def show(figures: dict[str, Any], ids: list[int], pieces: list[str]) -> None:
         f"are {count(figures['tokens'])} tokens, {count(figures['different'])} different ones "
         f"of a vocabulary of {count(figures['vocabulary_size'])}."
     )
+
+
+def compare(parser: Parser, arguments: Sequence[str]) -> None:
+    """Print one text under all tokenizers at hand."""
+    parser.add_argument("text", metavar="TEXT", help="a file, - for standard input, or the text itself in quotes")
+    parser.add_argument(
+        "--also", action="append", default=[], metavar="PATH", help="a tokenizer.json, a file of ranks, a saved folder"
+    )
+    parser.add_argument("--preset", default="modern", metavar="NAME", help="the model to weigh against (modern)")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    args = parser.parse(arguments)
+    from clearhead.text import compare as comparing
+    from clearhead.text.config import TextConfig
+    from clearhead.training.recipes import recipe
+
+    model = recipe(args.preset).model
+    fields = ("num_layers", "width", "context_length", "tied_head")
+    shape = comparing.Shape(**{name: getattr(model, name) for name in fields})
+    progress = console(stderr=True)
+    rows = []
+    for row in comparing.compare(read_text(args.text, TextConfig()), args.also, shape):
+        rows.append(row)
+        if progress.is_terminal:
+            progress.print(f"{row.name:<24}", end="\r")
+    if args.json:
+        print_json([asdict(row) for row in rows])
+    else:
+        print_comparison(rows, shape)
+
+
+def print_comparison(rows: Sequence[Compared], shape: Any) -> None:
+    """Print the figures as a table, and below it the first line under each tokenizer."""
+    from clearhead.show.readable import count
+    from clearhead.show.terminal import table, token_chips
+
+    out = console()
+    title = f"Weighed against {shape.num_layers} layers of width {shape.width} with a context of {shape.context_length}"
+    columns = ("tokenizer", "ids", "tokens", "bytes per token", "unused", "embedding", "characters seen", "seconds")
+    cells = [
+        (
+            row.name if row.lossless else f"{row.name} (lossy)",
+            count(row.vocabulary_size),
+            count(row.tokens),
+            f"{row.bytes_per_token:.2f}",
+            count(row.unused),
+            f"{row.embedding_share:.0%}",
+            count(round(row.characters_in_context)),
+            f"{row.seconds:.2f}",
+        )
+        for row in rows
+    ]
+    out.print(table(title, columns, cells))
+    for row in rows:
+        out.print(f"{row.name}:")
+        out.print(token_chips(row.pieces))
+
+
+def train(parser: Parser, arguments: Sequence[str]) -> None:
+    """Train a tokenizer and save it."""
+    rest, pairs = dotted_flags(arguments)
+    parser.add_argument("texts", nargs="+", metavar="TEXT", help="what to train on")
+    parser.add_argument("--to", required=True, metavar="DIR", help="the folder to write")
+    add_tokenizer_flags(parser, "by the size of the text")
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+    args = parser.parse(rest)
+    from clearhead.text.config import TextConfig
+    from clearhead.training.dataset import train_saved_tokenizer
+
+    tokenizer = train_saved_tokenizer(args.texts, tokenizer_config(args, pairs), TextConfig(), Path(args.to))
+    figures = {
+        "tokenizer": tokenizer.kind,
+        "vocabulary_size": tokenizer.vocabulary_size,
+        "fingerprint": tokenizer.fingerprint,
+        "path": args.to,
+    }
+    if args.json:
+        print_json(figures)
+        return
+    console().print(f"{tokenizer.kind}, {tokenizer.vocabulary_size} ids, in {args.to}")
+    words = ["train", *args.texts, "--tokenizer.kind", "saved", "--tokenizer.path", args.to]
+    console().print(f"Next:  {program()} {shlex.join(words)}")
+
+
+def export(parser: Parser, arguments: Sequence[str]) -> None:
+    """Write a run's byte pairs in another program's form."""
+    parser.add_argument("run", metavar="RUN", help="whose tokenizer")
+    parser.add_argument("--format", choices=["tiktoken"], default="tiktoken", help="the form (tiktoken)")
+    parser.add_argument("--to", required=True, metavar="FILE", help="the file to write, such as mine.tiktoken")
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+    args = parser.parse(arguments)
+    from clearhead.core.run import select
+    from clearhead.text.adapters.tiktoken import GPT2_PATTERN
+    from clearhead.text.adapters.tiktoken import export as write_ranks
+    from clearhead.text.tokenizer import load_tokenizer
+
+    trained = select(args.run, "best").run
+    tokenizer = load_tokenizer(trained.tokenizer)
+    compared = write_ranks(tokenizer, texts_of(trained), Path(args.to))
+    if args.json:
+        print_json({"path": args.to, "pattern": GPT2_PATTERN, "tokens_compared": compared})
+        return
+    console().print(f"{args.to}: {compared} tokens of the run's text have the same ids.")
+    console().print(f"Text is split by this pattern before pairs are merged:  {GPT2_PATTERN}")
+
+
+def texts_of(trained: Run) -> Iterator[str]:
+    """Yield a run's training text where it is still there, and its validation text."""
+    import numpy as np
+
+    from clearhead.core.run import VALIDATION_FILE
+    from clearhead.text.tokenizer import load_tokenizer
+    from clearhead.training.dataset import reopen
+
+    tokenizer = load_tokenizer(trained.tokenizer)
+    validation = np.fromfile(trained.path / VALIDATION_FILE, dtype="<i4").astype(np.int32)
+    yield tokenizer.decode(validation)
+    try:
+        data = reopen(tokenizer, validation, trained.data(), trained.path)
+    except UserError as error:
+        console(stderr=True).print(f"Only the validation part is compared: {error}")
+    else:
+        yield from data.training_text()
+
+
+def compact(parser: Parser, arguments: Sequence[str]) -> None:
+    """Write a run again with a smaller vocabulary."""
+    parser.add_argument("run", metavar="RUN", help="which run; with @STEP, which of its steps")
+    parser.add_argument("--to", metavar="DIR", help="the new run; without it, a new folder below ./runs")
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+    args = parser.parse(arguments)
+    from clearhead.core.run import select
+    from clearhead.training.compact import compact_run
+
+    before = select(args.run, "best").run.describe()
+    made = compact_run(args.run, Path(args.to) if args.to else None)
+    after = made.describe()
+    if args.json:
+        sizes = {"before": before["vocabulary_size"], "after": after["vocabulary_size"]}
+        parameters = {"before": before["parameters"]["total"], "after": after["parameters"]["total"]}
+        print_json({"run": str(made.path), "vocabulary_size": sizes, "parameters": parameters})
+        return
+    console().print(
+        f"{made.path}: {after['vocabulary_size']} ids instead of {before['vocabulary_size']}, "
+        f"{after['parameters']['total']} parameters instead of {before['parameters']['total']}"
+    )
+    console().print(f"Next:  {program()} sample {shlex.quote(str(made.path))}")

@@ -66,7 +66,7 @@ def add_arguments(parser: Parser) -> None:
         add(f"--{name}", metavar="N", help=f"the length of the run in {name}{' (2)' if name == 'minutes' else ''}")
     add("--stop-after", type=positive, metavar="N", help="end after step N, leaving the plan as it is")
     add("--seed", metavar="N", help="what weights, order and dropout are drawn from (1)")
-    add("--tokenizer", metavar="KIND", help="char, byte, word or bpe (by the size of the text)")
+    add("--tokenizer", metavar="KIND", help="char, byte, word, bpe, sentencepiece, ... (by the size of the text)")
     add("--device", metavar="NAME", help="cpu, cuda or mps (cuda if there is one)")
     add("--threads", metavar="N", help="CPU threads (tried out)")
     add("--task", choices=TASKS, default="lm", help="what to learn: lm, the next token")

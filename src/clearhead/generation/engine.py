@@ -201,8 +201,9 @@ def generate(model: torch.nn.Module, tokenizer: Tokenizer, request: Request) -> 
     reader = Reader(model, prompt, use_cache=request.use_cache)
     samples = [Sample(tokenizer, request, number) for number in range(request.samples)]
     going = set(range(request.samples))
+    never = torch.from_numpy(tokenizer.unseen).long()
     for _ in range(request.num_tokens):
-        probabilities = distribution(reader.logits().cpu(), reader.window.cpu(), request.sampling)
+        probabilities = distribution(reader.logits().cpu(), reader.window.cpu(), request.sampling, never=never)
         ids = draw(probabilities, torch.tensor([sample.uniform() for sample in samples], dtype=torch.float64))
         for sample in samples:
             if sample.number in going:

@@ -47,8 +47,13 @@ class Sampling:
                 raise UserError(f"{rule}, not {getattr(self, rule.split()[0])}.")
 
 
-def distribution(logits: Logits, context: Int[Tensor, "B N"], sampling: Sampling) -> Float64[Tensor, "B V"]:
+def distribution(
+    logits: Logits, context: Int[Tensor, "B N"], sampling: Sampling, *, never: Int[Tensor, " _"] | None = None
+) -> Float64[Tensor, "B V"]:
     """Return the probabilities from which the next token is drawn, in double precision.
+
+    Args:
+        never: tokens that are out of the question.
 
     Raises:
         UserError: a logit is not a finite number, so the model is broken.
@@ -56,6 +61,8 @@ def distribution(logits: Logits, context: Int[Tensor, "B N"], sampling: Sampling
     logits = logits.double()
     if not bool(logits.isfinite().all()):
         raise UserError("The model's logits are not finite, so nothing can be drawn: its training went wrong.")
+    if never is not None:
+        logits = logits.index_fill(-1, never, NEVER)
     logits = penalize_repetition(logits, context, sampling.repetition_penalty)
     if sampling.temperature == 0:
         return torch.nn.functional.one_hot(logits.argmax(-1), logits.size(-1)).double()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+import warnings
+from functools import cache
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from clearhead.core.errors import UserError
 from clearhead.model.cache import Slot
 from clearhead.model.kernels import rms_normalize
 from clearhead.model.masks import Mask
@@ -88,11 +91,68 @@ def fused(
     allowed = mask.dense(q.size(2), k.size(2), q.device)
     added = allowed
     if bias is not None:
+        bias = bias.to(q.dtype)
         added = bias if allowed is None else bias.masked_fill(~allowed, float("-inf"))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=added, enable_gqa=grouped)
 
 
-KERNELS: dict[str, Kernel] = {"explicit": explicit, "fused": fused}
+def flex(
+    q: Float[Tensor, "B H T D"],
+    k: Float[Tensor, "B K S D"],
+    v: Float[Tensor, "B K S D"],
+    mask: Mask,
+    bias: Float[Tensor, "#H T S"] | None = None,
+    tap: Tap | None = None,
+) -> Float[Tensor, "B H T D"]:
+    """Compute what `explicit` computes by FlexAttention, which skips blocks of keys that no query may read.
+
+    Source: Dong et al. 2024, "Flex Attention". On a CPU it is not compiled, which saves nothing but computes the same.
+
+    Raises:
+        UserError: torch's FlexAttention cannot do this here: on a CPU, the backward pass.
+    """
+    from torch.nn.attention.flex_attention import flex_attention
+
+    def biased(score: Tensor, _b: Tensor, h: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        assert bias is not None
+        return score + bias[h % bias.size(0), t, s]
+
+    attend = flex_attention if q.device.type == "cpu" else _compiled_flex()
+    settings = {"block_mask": _block_mask(mask, q, k), "enable_gqa": q.size(1) != k.size(1)}
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*flex_attention.*", category=UserWarning)
+            out: Tensor = attend(q, k, v, score_mod=None if bias is None else biased, **settings)
+    except NotImplementedError as error:
+        raise UserError(f"The flex kernel cannot do this here ({error}); set model.kernel = fused.") from None
+    return out
+
+
+def _block_mask(mask: Mask, q: Float[Tensor, "B H T D"], k: Float[Tensor, "B K S D"]) -> Any:
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    allowed = mask.dense(q.size(2), k.size(2), q.device)
+    if allowed is None:
+        return None
+    rows, heads = allowed.size(0), allowed.size(1)
+    return create_block_mask(
+        lambda b, h, t, s: allowed[b % rows, h % heads, t, s],
+        None if rows == 1 else rows,
+        None if heads == 1 else heads,
+        q.size(2),
+        k.size(2),
+        device=str(q.device),
+    )
+
+
+@cache
+def _compiled_flex() -> Any:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention)
+
+
+KERNELS: dict[str, Kernel] = {"explicit": explicit, "fused": fused, "flex": flex}
 
 
 class Attention(nn.Module):

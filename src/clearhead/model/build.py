@@ -9,10 +9,10 @@ from clearhead.model.encoder_decoder import EncoderDecoder
 from clearhead.model.ladder import Bigram
 from clearhead.model.transformer import GPT
 
-Model = GPT | Bigram | EncoderDecoder
+LanguageModel = GPT | Bigram
 
 
-def build_model(config: ModelConfig, vocabulary_size: int, *, seed: int = 0) -> Model:
+def build_model(config: ModelConfig, vocabulary_size: int, *, seed: int = 0) -> LanguageModel | EncoderDecoder:
     """Return a new model with weights drawn from `seed`; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would seed every GPU too.

@@ -35,7 +35,127 @@ class NoPositionsConfig:
     kind: Literal["none"] = "none"
 
 
-PositionsConfig = LearnedConfig | RotaryConfig | NoPositionsConfig
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SinusoidalConfig:
+    """Fixed waves of the position, of wavelengths from 2 pi up, added to the token's embedding.
+
+    Args:
+        base: the wavelengths grow from 2 pi to about 2 pi times this number of positions.
+        amplitude: how high the waves are; "normal" initialization draws embeddings of deviation 0.02.
+    """
+
+    kind: Literal["sinusoidal"] = "sinusoidal"
+    base: float = 10_000.0
+    amplitude: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_above_zero("base", self.base)
+        require_above_zero("amplitude", self.amplitude)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AlibiConfig:
+    """A key's score falls by its distance from the query, more steeply in some heads than in others."""
+
+    kind: Literal["alibi"] = "alibi"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConcatenatedConfig:
+    """A trained vector for each position stands beside the token's embedding, which is that much narrower.
+
+    Args:
+        share: the part of the width that the position takes.
+    """
+
+    kind: Literal["concatenated"] = "concatenated"
+    share: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.share < 1.0:
+            raise ValueError(f"share must be above 0 and below 1, not {self.share}.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FourierConfig:
+    """Cosines and sines of the position, through a trained linear map, added to the token's embedding.
+
+    Args:
+        num_frequencies: how many frequencies there are; each gives a cosine and a sine.
+        spread: the deviation of the frequencies, in radians a position.
+        learned: the frequencies are trained too.
+    """
+
+    kind: Literal["fourier"] = "fourier"
+    num_frequencies: int = 32
+    spread: float = 0.5
+    learned: bool = True
+
+    def __post_init__(self) -> None:
+        require_positive("num_frequencies", self.num_frequencies)
+        require_above_zero("spread", self.spread)
+
+
+PositionsConfig = (
+    LearnedConfig
+    | RotaryConfig
+    | NoPositionsConfig
+    | SinusoidalConfig
+    | AlibiConfig
+    | ConcatenatedConfig
+    | FourierConfig
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CausalConfig:
+    """A position reads itself and everything before it."""
+
+    kind: Literal["causal"] = "causal"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WindowConfig:
+    """A position reads itself and a few positions before it.
+
+    Args:
+        length: how many positions it reads, itself among them.
+    """
+
+    kind: Literal["window"] = "window"
+    length: int = 64
+
+    def __post_init__(self) -> None:
+        require_positive("length", self.length)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PerDocumentConfig:
+    """A position reads itself and what came before it in the same document."""
+
+    kind: Literal["per_document"] = "per_document"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrefixConfig:
+    """The first positions of a training sequence read each other in both directions; their targets do not count.
+
+    Scoring is causal, as without a prefix.
+
+    Args:
+        longest: how many positions may be given; for each sequence a number from 1 to this is drawn, at most the
+            context length.
+    """
+
+    kind: Literal["prefix"] = "prefix"
+    longest: int = 32
+
+    def __post_init__(self) -> None:
+        require_positive("longest", self.longest)
+
+
+MaskConfig = CausalConfig | WindowConfig | PerDocumentConfig | PrefixConfig
+"""The masks that a language model may train with: none of them shows it a target that counts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,7 +234,8 @@ class GptConfig:
         embedding_norm: the embedding passes the norm before the first block.
         convolution: each feed-forward layer reads, channel by channel, a weighted sum of this many latest positions;
             1 reads the position alone.
-        kernel: how attention is computed; both give the same numbers, "explicit" spells them out.
+        kernel: how attention is computed; all give the same numbers, "explicit" spells them out, "flex" is torch's
+            FlexAttention, which cannot train on a CPU.
         bias: the linear maps have a bias.
         qk_norm: queries and keys are divided by their root mean square before they meet.
         dropout: the share of each residual branch and of the embedding that is dropped in training.
@@ -132,11 +253,12 @@ class GptConfig:
     width: int = 192
     context_length: int = 256
     positions: PositionsConfig = field(default_factory=RotaryConfig)
+    mask: MaskConfig = field(default_factory=CausalConfig)
     norm: NormConfig = field(default_factory=RMSNormConfig)
     feed_forward: FeedForwardConfig | SwiGLUConfig = field(default_factory=FeedForwardConfig)
     embedding_norm: bool = True
     convolution: int = 3
-    kernel: Literal["fused", "explicit"] = "fused"
+    kernel: Literal["fused", "explicit", "flex"] = "fused"
     bias: bool = False
     qk_norm: bool = True
     dropout: float = 0.0
@@ -163,6 +285,7 @@ class GptConfig:
                 f"rotary positions need an even head width, and width / num_heads is {self.head_width}; "
                 f"with num_heads = {self.num_heads}, the nearest widths that do are {self._nearest_even_widths()}."
             )
+        self._require_room_for_positions()
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout must be at least 0 and below 1, not {self.dropout}.")
         if self.logit_softcap is not None:
@@ -177,6 +300,19 @@ class GptConfig:
     def head_width(self) -> int:
         """The width of one head, D."""
         return self.width // self.num_heads
+
+    def _require_room_for_positions(self) -> None:
+        if not isinstance(self.positions, ConcatenatedConfig):
+            return
+        if self.tied_head:
+            raise ValueError(
+                "concatenated positions leave the embedding narrower than the head, so they need tied_head = false."
+            )
+        if not 0 < round(self.positions.share * self.width) < self.width:
+            raise ValueError(
+                f"concatenated positions with share = {self.positions.share} of width = {self.width} leave no channel "
+                "to the position or none to the token; a share of 0.5 leaves both some."
+            )
 
     def _nearest_even_widths(self) -> str:
         widths = (self.width - self.num_heads, self.width + self.num_heads)
@@ -200,18 +336,16 @@ class BigramConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderDecoderConfig:
-    """An encoder that reads a source text both ways, and a decoder that writes a target while it reads the source.
+    """An encoder that reads a source in both directions, and a decoder that reads it while it writes the target.
 
     Args:
         num_encoder_layers: blocks of the encoder.
-        num_decoder_layers: blocks of the decoder, each with attention to itself and to the source.
-        context_length: the most tokens of a source and of a target.
-        embedding_norm: the embedding passes the norm before the first block.
+        num_decoder_layers: blocks of the decoder, each with attention to the target so far and to the source.
+        context_length: the most tokens of a source, and of a target.
         convolution: each feed-forward layer reads, channel by channel, a weighted sum of this many latest positions;
             1 reads the position alone.
         dropout: the share of each residual branch and of the embedding that is dropped in training.
-        tied_head: the head shares the embedding's weights; sources and targets always share one embedding.
-        initialization: as a GPT's.
+        tied_head: the head shares the embedding's weights; source and target share one embedding in any case.
     """
 
     kind: Literal["encoder_decoder"] = "encoder_decoder"
@@ -223,26 +357,27 @@ class EncoderDecoderConfig:
     positions: PositionsConfig = field(default_factory=RotaryConfig)
     norm: NormConfig = field(default_factory=RMSNormConfig)
     feed_forward: FeedForwardConfig | SwiGLUConfig = field(default_factory=FeedForwardConfig)
-    embedding_norm: bool = True
     convolution: int = 1
-    kernel: Literal["fused", "explicit"] = "fused"
-    bias: bool = False
-    qk_norm: bool = True
+    kernel: Literal["fused", "explicit", "flex"] = "fused"
     dropout: float = 0.1
     tied_head: bool = True
-    initialization: Literal["normal", "zero_residual"] = "zero_residual"
 
     def __post_init__(self) -> None:
-        for name in ("num_encoder_layers", "num_decoder_layers"):
-            require_positive(name, getattr(self, name))
-        self.stack(1)
+        require_positive("num_encoder_layers", self.num_encoder_layers)
+        require_positive("num_decoder_layers", self.num_decoder_layers)
+        _ = self.encoder
 
-    def stack(self, num_layers: int) -> GptConfig:
-        """Return the settings of a stack of blocks, which are those of a GPT of this width.
+    @property
+    def encoder(self) -> GptConfig:
+        """The settings of the encoder's stack of blocks, which is a GPT's; its head is tied and adds no parameters."""
+        return self._stack(self.num_encoder_layers)
 
-        Raises:
-            ValueError: the sizes do not fit together.
-        """
+    @property
+    def decoder(self) -> GptConfig:
+        """The settings of the decoder's blocks."""
+        return self._stack(self.num_decoder_layers)
+
+    def _stack(self, num_layers: int) -> GptConfig:
         return GptConfig(
             num_layers=num_layers,
             num_heads=self.num_heads,
@@ -251,14 +386,10 @@ class EncoderDecoderConfig:
             positions=self.positions,
             norm=self.norm,
             feed_forward=self.feed_forward,
-            embedding_norm=self.embedding_norm,
             convolution=self.convolution,
             kernel=self.kernel,
-            bias=self.bias,
-            qk_norm=self.qk_norm,
             dropout=self.dropout,
-            tied_head=self.tied_head,
-            initialization=self.initialization,
+            tied_head=True,
         )
 
 

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from clearhead.core.errors import UserError
-from clearhead.model.attention import KERNELS, Attention
+from clearhead.model.attention import Attention
 from clearhead.model.cache import Cache, Slot, new_slot
 from clearhead.model.config import EncoderDecoderConfig, GptConfig
-from clearhead.model.encoder import Encoder
 from clearhead.model.layers import Block, build_norm
-from clearhead.model.masks import Causal, Mask, Padded
+from clearhead.model.masks import Causal, Full, Mask
 from clearhead.model.positions import Positions, build_positions
 from clearhead.model.tap import Tap, scoped
-from clearhead.model.transformer import build_block, draw_linear_layers
+from clearhead.model.transformer import GPT, build_attention, build_block, draw_linear_layers, role_of
 
-Source = tuple[Tensor, Mask]
-"""What an encoder made of a batch of sources, (B, S, C), and which of their positions may be read."""
-
-BRANCHES_OF_A_DECODER_BLOCK = 3
+Source: TypeAlias = tuple[Tensor, Mask]
+"""The states that an encoder made of a batch of sources, (B, S, C), and the mask that says which may be read."""
 
 
 class DecoderBlock(nn.Module):
-    """Communicate, ask the source, then compute: a block with attention to an encoder's states in its middle.
+    """Communicate, look at the source, then compute: a block with cross-attention between its two halves.
 
-    Keys and values of the source bear no positions of their own: the encoder has worked them in.
+    The source's keys bear no positions: its states know their places already.
     Source: Vaswani et al. 2017, section 3.1, the right half of figure 1, with the norm before each branch.
     """
 
@@ -50,30 +49,32 @@ class DecoderBlock(nn.Module):
         """Return the states after the three branches.
 
         Args:
-            slots: what is kept of the target so far, and of the source.
+            slots: what is kept of the target so far, and what is kept of the source.
         """
-        own, of_source = (None, None) if slots is None else slots
-        x = self.block.communicate(x, mask=mask, positions=positions, slot=own, tap=tap)
-        states, source_mask = source
-        asked = self.cross(
+        of_target, of_source = (None, None) if slots is None else slots
+        x = self.block.communicate(x, mask=mask, positions=positions, slot=of_target, tap=tap)
+        states, readable = source
+        seen = self.cross(
             self.cross_norm(x),
             states,
-            mask=source_mask,
+            mask=readable,
             positions=self.no_positions,
             slot=of_source,
             tap=scoped(tap, "cross"),
         )
-        x = x + self.block.dropout(asked)
+        x = x + self.block.dropout(seen)
         if tap is not None:
             x = tap("resid_cross", x)
-        return self.block.compute(x, slot=own, tap=tap)
+        return self.block.compute(x, slot=of_target, tap=tap)
 
 
 class EncoderDecoder(nn.Module):
-    """A transformer for pairs: source and target tokens in, logits of the target's next token out.
+    """A transformer for pairs: source and target in, logits of the target's next token out.
 
-    Sources and targets share one embedding. Source: Vaswani et al. 2017, section 3, with the parts that `config`
-    names; one embedding for all: their section 3.4 and Press and Wolf 2017.
+    The encoder is a GPT's stack of blocks under a mask that hides nothing but padding; the decoder's blocks are a
+    GPT's with cross-attention added. One embedding serves source, target and, tied, the head.
+    Source: Vaswani et al. 2017, sections 3.1 and 3.4, with the parts that `config` names. Departs: the encoder's
+    embedding and the decoder's pass a norm in place of the factor sqrt(C).
     """
 
     def __init__(self, config: EncoderDecoderConfig, vocabulary_size: int) -> None:
@@ -81,20 +82,24 @@ class EncoderDecoder(nn.Module):
         self.config = config
         self.context_length = config.context_length
         self.vocabulary_size = vocabulary_size
-        self.embedding = nn.Embedding(vocabulary_size, config.width)
-        self.encoder = Encoder(config.stack(config.num_encoder_layers))
-        parts = config.stack(config.num_decoder_layers)
+        self.encoder = GPT(config.encoder, vocabulary_size)
+        parts = config.decoder
         self.positions = build_positions(
             parts.positions, context_length=parts.context_length, width=parts.width, head_width=parts.head_width
         )
-        self.embedding_norm = build_norm(parts.norm, parts.width) if parts.embedding_norm else nn.Identity()
+        self.embedding_norm = build_norm(parts.norm, parts.width)
         self.dropout = nn.Dropout(parts.dropout)
         self.blocks = nn.ModuleList(build_decoder_block(parts) for _ in range(parts.num_layers))
         self.final_norm = build_norm(parts.norm, parts.width)
         self.unembedding = nn.Linear(parts.width, vocabulary_size, bias=False)
         if config.tied_head:
             self.unembedding.weight = self.embedding.weight
-        self._initialize()
+        draw_weights(self)
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        """The one embedding, of sources and targets."""
+        return self.encoder.embedding
 
     def forward(
         self,
@@ -113,16 +118,14 @@ class EncoderDecoder(nn.Module):
         """Return what the decoder reads of a batch of sources.
 
         Args:
-            tokens: ids; those below 0 fill up a row and are read by nobody.
-            mask: which positions may be read; those of real tokens unless another is given.
+            mask: which positions may be read, by the encoder and by the decoder; all unless another is given. Rows of
+                different length need one that knows their padding: `Padded(Full(), lengths)`.
 
         Raises:
-            UserError: a source is longer than the model's context.
+            UserError: a source has more positions than the model's context.
         """
-        self._require_room(tokens.size(1))
-        mask = Padded(tokens >= 0) if mask is None else mask
-        embedded = self.embedding(tokens.clamp(min=0))
-        return self.encoder(embedded, mask, scoped(tap, "encoder")), mask
+        mask = Full() if mask is None else mask
+        return self.encoder.features(tokens, mask=mask, tap=scoped(tap, "encoder")), mask
 
     def features(
         self,
@@ -136,7 +139,7 @@ class EncoderDecoder(nn.Module):
         """Return the final state of each target position.
 
         Args:
-            source: what `encode` returned.
+            source: what `encode` returned; through a cache, its states are read once and only its mask later on.
             mask: which target positions may be read; the causal mask unless another is given.
             cache: what earlier calls have read; the tokens continue it, and it is advanced.
             tap: sees, and may replace, every named tensor on the way; the blocks then use the explicit kernel.
@@ -165,57 +168,46 @@ class EncoderDecoder(nn.Module):
         return logits
 
     def new_cache(self, batch: int, capacity: int | None = None, *, source_length: int | None = None) -> Cache:
-        """Return an empty cache for `batch` rows: for each block a slot of the target and one of the source.
+        """Return an empty cache for `batch` rows: for each block one slot of the target and one of the source.
 
         Args:
             capacity: the most positions of the target; the context length unless given.
             source_length: the positions of the source; likewise.
         """
-        config, like = self.config, self.embedding.weight
+        parts, like = self.config.decoder, self.embedding.weight
         sizes = [self.context_length if size is None else size for size in (capacity, source_length)]
-        head_width = config.width // config.num_heads
-        return Cache([new_slot(batch, config.num_heads, size, head_width, like) for _ in self.blocks for size in sizes])
+        return Cache(
+            [new_slot(batch, parts.kv_heads, size, parts.head_width, like) for _ in self.blocks for size in sizes]
+        )
 
     def roles(self) -> dict[str, str]:
         """Return each parameter's role, by which optimizers choose how to treat it."""
-        return {name: self._role_of(name, parameter) for name, parameter in self.named_parameters()}
-
-    def _role_of(self, name: str, parameter: Tensor) -> str:
-        if parameter.ndim < 2 or name.endswith(".taps"):
-            return "gain"
-        if "blocks." in name:
-            return "hidden"
-        is_head = name.startswith("unembedding") or (name.startswith("embedding") and self.config.tied_head)
-        return "head" if is_head else "embedding"
-
-    @torch.no_grad()
-    def _initialize(self) -> None:
-        config = self.config
-        zero = config.initialization == "zero_residual"
-        num_branches = 2 * config.num_encoder_layers + BRANCHES_OF_A_DECODER_BLOCK * config.num_decoder_layers
-        draw_linear_layers(self, zero=zero, num_branches=num_branches)
-        embedding_std = 1.0 if zero and not config.tied_head else 0.02
-        self.embedding.weight.normal_(std=embedding_std)
-        for positions in (self.positions, self.encoder.positions):
-            for parameter in positions.parameters():
-                parameter.normal_(std=embedding_std)
+        roles = {
+            name: role_of(name.removeprefix("encoder."), parameter) for name, parameter in self.named_parameters()
+        }
+        if self.config.tied_head:
+            # The rates that suit an embedding alone are many times too high for a head.
+            roles["encoder.embedding.weight"] = "head"
+        return roles
 
     def _require_room(self, num_positions: int) -> None:
         if num_positions > self.context_length:
             raise UserError(
-                f"The model reads at most {self.context_length} positions, not {num_positions}; "
+                f"The model writes at most {self.context_length} tokens, not {num_positions}; "
                 "give it a shorter text, or train one with a larger context_length."
             )
 
 
 def build_decoder_block(config: GptConfig) -> DecoderBlock:
     """Return one decoder block of the kind that `config` describes."""
-    cross = Attention(
-        config.width,
-        config.num_heads,
-        config.kv_heads,
-        KERNELS[config.kernel],
-        bias=config.bias,
-        qk_norm=config.qk_norm,
-    )
-    return DecoderBlock(build_block(config), build_norm(config.norm, config.width), cross)
+    return DecoderBlock(build_block(config), build_norm(config.norm, config.width), build_attention(config))
+
+
+@torch.no_grad()
+def draw_weights(model: EncoderDecoder) -> None:
+    """Draw a new model's weights as `initialize` does by `zero_residual`; a tied embedding is drawn small."""
+    draw_linear_layers(model, zero=True, num_branches=1)
+    std = 0.02 if model.config.tied_head else 1.0
+    model.embedding.weight.normal_(std=std)
+    for positions in (model.encoder.positions, model.positions):
+        positions.draw(std)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -16,7 +18,7 @@ from clearhead.model.attention import KERNELS, Attention
 from clearhead.model.cache import Cache, new_slot
 from clearhead.model.config import GptConfig
 from clearhead.model.layers import Block, ShortConvolution, build_feed_forward, build_norm
-from clearhead.model.masks import Causal, Mask
+from clearhead.model.masks import Mask, build_mask, require_no_future
 from clearhead.model.positions import build_positions
 from clearhead.model.tap import Tap, scoped
 
@@ -33,13 +35,14 @@ class GPT(nn.Module):
         self.context_length = config.context_length
         self.vocabulary_size = vocabulary_size
         self.recompute_blocks = False
-        self.embedding = nn.Embedding(vocabulary_size, config.width)
+        self.mask = build_mask(config.mask)
         self.positions = build_positions(
             config.positions,
             context_length=config.context_length,
             width=config.width,
             head_width=config.head_width,
         )
+        self.embedding = nn.Embedding(vocabulary_size, self.positions.token_width(config.width))
         self.embedding_norm = build_norm(config.norm, config.width) if config.embedding_norm else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(build_block(config) for _ in range(config.num_layers))
@@ -72,15 +75,21 @@ class GPT(nn.Module):
         """Return the final state of each position.
 
         Args:
-            mask: which positions may be read; the causal mask unless another is given.
+            mask: which positions may be read; the model's own mask unless another is given.
             cache: what earlier calls have read; the tokens continue it, and it is advanced.
             tap: sees, and may replace, every named tensor on the way; the blocks then use the explicit kernel.
 
         Raises:
-            UserError: there are more positions, with those in the cache, than the model's context has.
+            UserError: there are more positions, with those in the cache, than the model's context has; or the mask
+                lets positions in the cache read these.
         """
-        mask = Causal() if mask is None else mask
+        mask = self.mask if mask is None else mask
         start = 0 if cache is None else cache.offset
+        if start and mask.looks_ahead(start):
+            raise UserError(
+                f"With {mask} one of the {start} positions in the cache would read a later one; "
+                "read them all at once, or write without a cache."
+            )
         self._require_room(start + tokens.size(1))
         x = self.embedding(tokens)
         if tap is not None:
@@ -109,6 +118,15 @@ class GPT(nn.Module):
         like = self.embedding.weight
         return Cache([new_slot(batch, config.kv_heads, size, config.head_width, like) for _ in self.blocks])
 
+    def use_mask(self, mask: Mask) -> None:
+        """Train, score and write under another mask from now on.
+
+        Raises:
+            UserError: the mask lets a position read a later one.
+        """
+        require_no_future(mask, self.context_length)
+        self.mask = mask
+
     def roles(self) -> dict[str, str]:
         """Return each parameter's role, by which optimizers choose how to treat it."""
         return {name: role_of(name, parameter) for name, parameter in self.named_parameters()}
@@ -132,7 +150,19 @@ def role_of(name: str, parameter: Tensor) -> str:
 
 def build_block(config: GptConfig) -> Block:
     """Return one block of the kind that `config` describes."""
-    attention = Attention(
+    return Block(
+        build_norm(config.norm, config.width),
+        build_attention(config),
+        build_norm(config.norm, config.width),
+        ShortConvolution(config.width, config.convolution) if config.convolution > 1 else None,
+        build_feed_forward(config.feed_forward, config.width, bias=config.bias),
+        config.dropout,
+    )
+
+
+def build_attention(config: GptConfig) -> Attention:
+    """Return attention of the kind that `config` describes."""
+    return Attention(
         config.width,
         config.num_heads,
         config.kv_heads,
@@ -140,14 +170,21 @@ def build_block(config: GptConfig) -> Block:
         bias=config.bias,
         qk_norm=config.qk_norm,
     )
-    return Block(
-        build_norm(config.norm, config.width),
-        attention,
-        build_norm(config.norm, config.width),
-        ShortConvolution(config.width, config.convolution) if config.convolution > 1 else None,
-        build_feed_forward(config.feed_forward, config.width, bias=config.bias),
-        config.dropout,
-    )
+
+
+def extended(model: GPT, context_length: int) -> GPT:
+    """Return a copy of a trained model that reads more positions, where its position scheme can be computed for them.
+
+    The copy has the same parameters; how well it reads beyond its training is another question.
+
+    Raises:
+        UserError: the scheme has a trained vector for each position.
+    """
+    longer = copy.deepcopy(model)
+    longer.config = replace(model.config, context_length=context_length)
+    longer.context_length = context_length
+    longer.positions = longer.positions.extended(context_length)
+    return longer
 
 
 def linear_layers(model: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
@@ -170,8 +207,7 @@ def initialize(model: GPT) -> None:
     draw_linear_layers(model, zero=zero, num_branches=2 * model.config.num_layers)
     embedding_std = 1.0 if zero and not model.config.tied_head else 0.02
     model.embedding.weight.normal_(std=embedding_std)
-    for parameter in model.positions.parameters():
-        parameter.normal_(std=embedding_std)
+    model.positions.draw(embedding_std)
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ _STYLE = """
     --paper: #141517; --raised: #1d1f22; --ink: #e9e6df; --soft: #a9a69f; --faint: #8d8b85; --rule: #2d2f33;
     --blue: #7db4ec; --orange: #f59b55; --warn: #2c2418;
   }
+  .chart [class*="series-"] { filter: brightness(1.5); }
 }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
@@ -93,6 +94,18 @@ figure { margin: 0; break-inside: avoid; }
 .chart .line.plain { stroke: var(--soft); stroke-width: 1.5; }
 .chart .line.validation.raw { stroke-width: 1; opacity: .45; }
 .chart .line.plain.raw { stroke-width: 1; opacity: .4; }
+.chart .series-0 { --series: #6d6a63; }
+.chart .series-1 { --series: #8a6d3b; }
+.chart .series-2 { --series: #b84e00; }
+.chart .series-3 { --series: #c2334d; }
+.chart .series-4 { --series: #9d4ab8; }
+.chart .series-5 { --series: #5a56c4; }
+.chart .series-6 { --series: #24609f; }
+.chart .series-7 { --series: #1d7f86; }
+.chart .series-8 { --series: #2f7d46; }
+.chart .series-9 { --series: #75801c; }
+.chart .line[class*="series-"] { stroke: var(--series); }
+.chart .label[class*="series-"] { fill: var(--series); font-weight: 600; }
 .chart .dot { stroke: var(--paper); stroke-width: 1.5; fill: var(--orange); }
 .chart .dot.training { fill: var(--blue); }
 .chart .label.training { fill: var(--blue); font-weight: 600; }

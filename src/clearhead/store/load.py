@@ -12,6 +12,7 @@ from clearhead.core.run import Run, Selection, select
 from clearhead.model.build import build_model
 from clearhead.model.config import BigramConfig, GptConfig, ModelConfig
 from clearhead.store import checkpoint
+from clearhead.text.shards import ids_of
 from clearhead.text.tokenizer import Tokenizer, load_tokenizer
 
 
@@ -49,7 +50,7 @@ def load_selection(selection: Selection, *, model: nn.Module | None = None) -> L
     run = selection.run
     run.verify()
     description = run.describe()
-    tokenizer = load_tokenizer(run.tokenizer)
+    tokenizer = tokenizer_of(run)
     step, weights, notices = find_step(selection)
     stored = checkpoint.load(run, step)
     if model is None:
@@ -59,6 +60,14 @@ def load_selection(selection: Selection, *, model: nn.Module | None = None) -> L
         tensors.update(stored.average)
     checkpoint.load_model_tensors(model, tensors)
     return Loaded(run, step, model.eval(), tokenizer, description, tuple(notices))
+
+
+def tokenizer_of(run: Run) -> Tokenizer:
+    """Return a run's tokenizer, which knows what ids the run's training text does not give."""
+    tokenizer = load_tokenizer(run.tokenizer)
+    # Runs of before this was noted have no such list.
+    tokenizer.unseen = ids_of(run.data().get("unseen_ids", []))
+    return tokenizer
 
 
 def find_step(selection: Selection) -> tuple[int, str, list[str]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int32, Int64, UInt64
+from jaxtyping import Float32, Int, Int32, Int64, UInt64
 
 ArrayT = TypeVar("ArrayT")
 Words = UInt64[np.ndarray, " N"]
@@ -57,6 +57,9 @@ class TrainingBatches(ABC):
 
     Args:
         micro_batches: the number of parts, at most `sequences_per_step`.
+        end: the id that begins each document, where batches should say which document a token belongs to.
+        longest_prefix: from 1 to so many tokens of each sequence are given, a number drawn for each: the targets
+            among them weigh nothing.
     """
 
     tokens: TokenSource
@@ -64,19 +67,20 @@ class TrainingBatches(ABC):
     sequences_per_step: int
     seed: int
     micro_batches: int = 1
+    end: int | None = None
+    longest_prefix: int = 1
 
     def __post_init__(self) -> None:
         assert self.context_length >= 1
         assert len(self.tokens) > self.context_length, "a text this short needs a shorter context"
         assert 1 <= self.micro_batches <= self.sequences_per_step
 
-    def __call__(self, step: int) -> list[Batch[Int32[np.ndarray, "B T"]]]:
-        return [self._batch(part) for part in np.array_split(self.starts(step), self.micro_batches)]
+    def __call__(self, step: int) -> list[Batch[np.ndarray]]:
+        return [self._batch(part) for part in np.array_split(self._places(step), self.micro_batches)]
 
     def starts(self, step: int) -> Int64[np.ndarray, " B"]:
         """Return where the step's sequences begin in the text."""
-        first = step * self.sequences_per_step
-        return self._starts(np.arange(first, first + self.sequences_per_step, dtype=np.uint64)).astype(np.int64)
+        return self._starts(self._places(step)).astype(np.int64)
 
     @property
     def tokens_per_step(self) -> int:
@@ -96,9 +100,24 @@ class TrainingBatches(ABC):
     def _starts(self, places: Words) -> Words:
         """Return where the sequences at these places of the endless list begin."""
 
-    def _batch(self, starts: Int64[np.ndarray, " B"]) -> Batch[Int32[np.ndarray, "B T"]]:
-        rows = self.tokens.gather(starts, self.context_length + 1)
-        return Batch(np.ascontiguousarray(rows[:, :-1]), np.ascontiguousarray(rows[:, 1:]))
+    def _places(self, step: int) -> Words:
+        """Return the places of the step's sequences in the endless list."""
+        first = step * self.sequences_per_step
+        return np.arange(first, first + self.sequences_per_step, dtype=np.uint64)
+
+    def _batch(self, places: Words) -> Batch[np.ndarray]:
+        rows = self.tokens.gather(self._starts(places).astype(np.int64), self.context_length + 1)
+        tokens, targets = np.ascontiguousarray(rows[:, :-1]), np.ascontiguousarray(rows[:, 1:])
+        documents = None if self.end is None else document_numbers(tokens, self.end)
+        return Batch(tokens, targets, self._weights(places), documents)
+
+    def _weights(self, places: Words) -> Float32[np.ndarray, "B T"] | None:
+        """Return 0 for the targets inside each sequence's prefix and 1 for the others."""
+        longest = min(self.longest_prefix, self.context_length)
+        if longest == 1:
+            return None
+        given = _random(self.seed, "prefix", places) % longest
+        return (np.arange(self.context_length) >= given.astype(np.int64)[:, None]).astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +149,12 @@ class RandomOffsets(TrainingBatches):
     def _starts(self, places: Words) -> Words:
         starts: Words = _random(self.seed, "offset", places) % (len(self.tokens) - self.context_length)
         return starts
+
+
+def document_numbers(tokens: Int[np.ndarray, "B T"], end: int) -> Int64[np.ndarray, "B T"]:
+    """Return for each token the number of its document, from 0 in each row; `end` belongs to the one it begins."""
+    numbers: Int64[np.ndarray, "B T"] = np.cumsum(tokens == end, axis=1)
+    return numbers
 
 
 def evaluation_windows(num_tokens: int, context_length: int) -> tuple[Int64[np.ndarray, " N"], Int64[np.ndarray, " N"]]:

@@ -8,8 +8,8 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
-from itertools import chain
+from functools import cache, lru_cache
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ _SPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 # Longer runs are cut: the library's time grows faster than their length.
 _LONGEST_RUN = 8192
 _SEGMENTS = re.compile(rf"[{_SPACE}]{{0,{_LONGEST_RUN}}}[^{_SPACE}]{{1,{_LONGEST_RUN}}}|[{_SPACE}]{{1,{_LONGEST_RUN}}}")
+_LONG_RUNS = re.compile(rf"[{_SPACE}]{{{_LONGEST_RUN}}}(?=[{_SPACE}])|[^{_SPACE}]{{{_LONGEST_RUN}}}(?=[^{_SPACE}])")
 _TRAINING_BLOCKS = re.compile(rf"(?s:.){{1,4096}}(?=[{_SPACE}]|\Z)|(?s:.){{1,4096}}")
 
 _REMEMBERED_SEGMENTS = 1 << 16
@@ -55,8 +56,7 @@ class BpeTokenizer(Tokenizer):
         self._library_json = library_json
         self._library = tokenizers.Tokenizer.from_str(library_json)
         vocabulary = self._library.get_vocab()
-        value = {character: byte for byte, character in enumerate(_byte_alphabet())}
-        tokens = [bytes(value[c] for c in token) for token in sorted(vocabulary, key=vocabulary.__getitem__)]
+        tokens = [spelled_bytes(token) for token in sorted(vocabulary, key=vocabulary.__getitem__)]
         super().__init__(tokens, names={}, end=end)
         # Most words of a text are among its frequent ones: remembering them makes encoding about five times as fast.
         self._remembered = lru_cache(_REMEMBERED_SEGMENTS)(self._merge)
@@ -97,12 +97,7 @@ class BpeTokenizer(Tokenizer):
         Raises:
             DamagedFile: the library's file is missing or is not what was written.
         """
-        path = folder / LIBRARY_FILE
-        if not path.is_file():
-            raise DamagedFile(f"{path} is missing.")
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != stored["library_sha256"]:
-            raise DamagedFile(f"{path} is not what was written: its SHA-256 differs from the tokenizer's.")
+        content = read_companion(folder / LIBRARY_FILE, stored["library_sha256"])
         return cls(content.decode(), end=stored["end"])
 
     def encode(self, text: str) -> Int32[np.ndarray, " N"]:
@@ -138,11 +133,41 @@ def suited_vocabulary_size(training_bytes: int) -> int:
     return min(8192, 512 << doublings)
 
 
-def _byte_alphabet() -> str:
-    """Return the character by which the library's JSON writes each byte: itself if visible, else from U+0100 on."""
-    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = iter(range(0x100, 0x200))
-    return "".join(chr(byte if byte in visible else next(others)) for byte in range(256))
+def read_companion(path: Path, digest: str) -> bytes:
+    """Return the bytes of a file that a tokenizer was saved with.
+
+    Raises:
+        DamagedFile: it is missing or its SHA-256 is another.
+    """
+    if not path.is_file():
+        raise DamagedFile(f"{path} is missing.")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise DamagedFile(f"{path} is not what was written: its SHA-256 differs from the tokenizer's.")
+    return content
+
+
+@cache
+def byte_alphabet() -> dict[str, int]:
+    """Return the byte that each character of GPT-2's files stands for: its own if visible, others from U+0100 on."""
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(256) if byte not in visible]
+    return {chr(byte): byte for byte in visible} | {chr(0x100 + place): byte for place, byte in enumerate(hidden)}
+
+
+def spelled_bytes(token: str) -> bytes:
+    """Return the bytes of a token as GPT-2's files and the library's JSON spell it."""
+    value = byte_alphabet()
+    return bytes(value[character] for character in token)
+
+
+def cut_long_runs(text: str) -> list[str]:
+    """Return the text in pieces without runs of over 8,192 characters with, or without, white space.
+
+    Libraries take time that grows faster than the length of such a run, or overflow the stack.
+    """
+    cuts = [0, *(run.end() for run in _LONG_RUNS.finditer(text)), len(text)]
+    return [text[start:end] for start, end in pairwise(cuts)]
 
 
 @contextlib.contextmanager

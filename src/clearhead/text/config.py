@@ -68,4 +68,67 @@ class BpeConfig:
     vocabulary_size: int | None = None
 
 
-TokenizerConfig = CharConfig | ByteConfig | WordConfig | BpeConfig
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SentencePieceConfig:
+    """Pieces found by the library SentencePiece, with settings that lose nothing; trained on at most 64 MB.
+
+    Args:
+        algorithm: "unigram" takes the likeliest pieces, "bpe" merges the most frequent pairs.
+        vocabulary_size: how many ids, from 260; without one it is chosen by the size of the text, 512 to 8,192.
+    """
+
+    kind: Literal["sentencepiece"] = "sentencepiece"
+    algorithm: Literal["unigram", "bpe"] = "unigram"
+    vocabulary_size: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TiktokenConfig:
+    """Byte pairs ranked by a file from elsewhere, merged by the library tiktoken.
+
+    Args:
+        name: an encoding that the library knows, such as "gpt2", read from its cache and never fetched.
+        path: a file instead: `.tiktoken`, or GPT-2's `vocab.bpe` (also `merges.txt`) with its JSON beside it.
+        pattern: the regular expression that splits text before pairs are merged; GPT-2's for a file that brings none.
+    """
+
+    kind: Literal["tiktoken"] = "tiktoken"
+    name: str | None = None
+    path: str | None = None
+    pattern: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HuggingFaceConfig:
+    """A `tokenizer.json` in the form of Hugging Face.
+
+    Args:
+        path: the file.
+    """
+
+    kind: Literal["huggingface"] = "huggingface"
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SavedConfig:
+    """A tokenizer that this program saved.
+
+    Args:
+        path: the folder that `clearhead tokens train` wrote, or the folder `tokenizer` of a run.
+    """
+
+    kind: Literal["saved"] = "saved"
+    path: str
+
+
+TokenizerConfig = (
+    CharConfig
+    | ByteConfig
+    | WordConfig
+    | BpeConfig
+    | SentencePieceConfig
+    | TiktokenConfig
+    | HuggingFaceConfig
+    | SavedConfig
+)

@@ -134,6 +134,25 @@ def in_memory(ids: Integer[np.ndarray, " N"], vocabulary_size: int) -> Tokens:
     return Tokens([stored], [hashlib.sha256(stored.tobytes()).hexdigest()])
 
 
+def unseen_ids(tokens: Tokens, vocabulary_size: int) -> Int32[np.ndarray, " _"]:
+    """Return the ids that do not occur, in one pass."""
+    seen = np.zeros(vocabulary_size, dtype=np.bool_)
+    for start in range(0, len(tokens), _STREAM_TOKENS):
+        seen[tokens.read(start, min(start + _STREAM_TOKENS, len(tokens)))] = True
+    return np.flatnonzero(~seen).astype(np.int32)
+
+
+def ranges_of(ids: Int32[np.ndarray, " N"]) -> list[list[int]]:
+    """Return the first and the last of each unbroken range of ascending ids: a short form for JSON."""
+    parts = np.split(ids, np.flatnonzero(np.diff(ids) > 1) + 1)
+    return [[int(part[0]), int(part[-1])] for part in parts if len(part)]
+
+
+def ids_of(ranges: Iterable[Sequence[int]]) -> Int32[np.ndarray, " N"]:
+    """Return the ids of ranges that `ranges_of` gave."""
+    return np.concatenate([np.empty(0, np.int32), *(np.arange(a, b + 1, dtype=np.int32) for a, b in ranges)])
+
+
 def build(folder: Path, stream: _Stream, vocabulary_size: int, provenance: Mapping[str, Any]) -> Tokens:
     """Write a stream of ids into a new folder, which appears only when it is complete.
 

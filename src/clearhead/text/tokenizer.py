@@ -2,7 +2,8 @@
 
 Every kind follows the same rules. Ids stand for bytes, so decoding is joining; ids that spell no valid UTF-8 decode
 to U+FFFD in text and exactly in bytes. A surrogate pair is read as the character it means and a lone surrogate, which
-UTF-8 cannot hold, as U+FFFD. Specials come last, are never made from text and decode to nothing.
+UTF-8 cannot hold, as U+FFFD. Specials are never made from text and decode to nothing; `<|end|>` is the last id, or the
+end of text that a file from elsewhere brings.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, SupportsIndex
 
 import numpy as np
@@ -24,9 +26,19 @@ from jaxtyping import Int32, Integer, UInt8, UInt32
 
 from clearhead.core.errors import DamagedFile, NewerFormat, UserError
 from clearhead.core.files import read_json, to_json
-from clearhead.text.config import BpeConfig, ByteConfig, CharConfig, TokenizerConfig, WordConfig
+from clearhead.text.config import (
+    BpeConfig,
+    ByteConfig,
+    CharConfig,
+    SavedConfig,
+    TokenizerConfig,
+    WordConfig,
+)
 
 END = "<|end|>"
+ENDS_ELSEWHERE = ("<|endoftext|>", "<|end_of_text|>", "<|begin_of_text|>", "</s>", "<eos>")
+"""What other projects call the special between documents, the likeliest first."""
+
 MARK = "<unk>"
 FILE = "tokenizer.json"
 FORMAT = 1
@@ -66,23 +78,37 @@ class Tokenizer(ABC):
         specials: the ids that no text encodes to, by name.
         byte_lengths: how many bytes of UTF-8 each id stands for; 0 for specials and for the mark of unknown words.
         lossless: whether decoding gives back every text that can be encoded.
+        unseen: the ids that a run's training text does not give: no model learned when to write them, so none is
+            drawn. Whoever opens the run says so; at first there are none.
     """
 
     kind: ClassVar[str]
 
-    def __init__(self, token_bytes: Sequence[bytes], *, names: Mapping[int, str], end: bool) -> None:
+    def __init__(
+        self,
+        token_bytes: Sequence[bytes],
+        *,
+        names: Mapping[int, str],
+        end: bool,
+        specials: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         """Give each id its bytes.
 
         Args:
             names: how `token_text` shows ids whose bytes alone would mislead.
-            end: whether `<|end|>` follows as the last id.
+            end: whether there is an `<|end|>`: one of the `specials` that means it elsewhere, else one more id.
+            specials: ids among `token_bytes`, of no bytes, that no text encodes to.
         """
-        self._token_bytes = [*token_bytes, *([b""] if end else [])]
-        self.specials: Mapping[str, int] = {END: len(token_bytes)} if end else {}
+        given = next((specials[name] for name in (END, *ENDS_ELSEWHERE) if name in specials), None)
+        added = end and given is None
+        self._token_bytes = [*token_bytes, *([b""] if added else [])]
+        last = len(token_bytes) if given is None else given
+        self.specials: Mapping[str, int] = {**specials, **({END: last} if end else {})}
         self._names = {**names, **{token: name for name, token in self.specials.items()}}
         self.vocabulary_size = len(self._token_bytes)
         self.byte_lengths: Int32[np.ndarray, " V"] = np.array([len(b) for b in self._token_bytes], dtype=np.int32)
         self.lossless = True
+        self.unseen: Int32[np.ndarray, " N"] = np.empty(0, dtype=np.int32)
 
     @abstractmethod
     def encode(self, text: str) -> Int32[np.ndarray, " N"]:
@@ -294,7 +320,8 @@ def train_tokenizer(
     over it. The validation part only decides whether a tokenizer by characters needs a way to write others.
 
     Raises:
-        UserError: unknown characters are to be refused and the validation part has one, or the vocabulary is too small.
+        UserError: unknown characters are to be refused and the validation part has one, the vocabulary is too small,
+            or a file or a library is missing.
     """
     match config:
         case CharConfig():
@@ -317,10 +344,20 @@ def train_tokenizer(
                 vocabulary_size=suited_vocabulary_size(training_bytes) if size is None else size,
                 end=end,
             )
+        case SavedConfig():
+            return load_tokenizer(Path(config.path), end=end)
+        case _:
+            from clearhead.text.adapters.registry import build_adapter
+
+            sample = spread(split_training(), training_bytes, SAMPLE_BYTES)
+            return build_adapter(config, sample, training_bytes=training_bytes, end=end)
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
+def load_tokenizer(folder: Path, *, end: bool | None = None) -> Tokenizer:
     """Return the tokenizer that was saved in a folder.
+
+    Args:
+        end: whether it has an `<|end|>`; None leaves that as it was saved.
 
     Raises:
         DamagedFile: a file is missing or is not what was written.
@@ -336,6 +373,8 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         )
     if stored.pop("fingerprint", None) != _fingerprint(stored):
         raise DamagedFile(f"{path} is not what was written: its fingerprint does not fit its content.")
+    if end is not None:
+        stored["end"] = end
     match stored["kind"]:
         case "char":
             return CharTokenizer(stored["characters"], unknown=stored["unknown"], end=stored["end"])
@@ -347,8 +386,10 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             from clearhead.text.bpe import BpeTokenizer
 
             return BpeTokenizer.load(folder, stored)
-        case kind:
-            raise NewerFormat(f'{path} is of kind "{kind}", which this version lacks; use a newer clearhead.')
+        case _:
+            from clearhead.text.adapters.registry import load_adapter
+
+            return load_adapter(folder, stored)
 
 
 def characters_of(texts: Iterable[str]) -> str:

@@ -54,7 +54,8 @@ def assess(loaded: Loaded, text: str | Path | None = None, *, stride: int | None
         raise UserError("The text is too short to be scored: it needs at least two tokens.")
     byte_lengths = tokenizer.byte_lengths if tokenizer.lossless else None
     tokens = shards.in_memory(target.ids, tokenizer.vocabulary_size)
-    score = Evaluator(tokens, context, byte_lengths).score(model)
+    end = dataset.document_end(getattr(model, "config", None), tokenizer)
+    score = Evaluator(tokens, context, byte_lengths, end).score(model)
     result = {
         "run": loaded.run.name,
         "step": loaded.step,
@@ -70,7 +71,7 @@ def assess(loaded: Loaded, text: str | Path | None = None, *, stride: int | None
     if stride is not None:
         if not 1 <= stride <= context:
             raise UserError(f"--stride must be from 1 to the context length, {context}, not {stride}.")
-        result["nats_per_token_sliding"] = float(text_nats(model, target.ids, stride=stride).mean())
+        result["nats_per_token_sliding"] = float(text_nats(model, target.ids, stride=stride, end=end).mean())
     return result | compare(loaded, target)
 
 

@@ -13,9 +13,11 @@ from jaxtyping import Int32
 
 from clearhead.core.config import build, to_dict
 from clearhead.core.errors import UserError
+from clearhead.core.files import new_folder
+from clearhead.model.config import GptConfig, PerDocumentConfig
 from clearhead.text import corpus as corpora
 from clearhead.text import shards
-from clearhead.text.config import BpeConfig, CharConfig, TextConfig, TokenizerConfig
+from clearhead.text.config import BpeConfig, CharConfig, SentencePieceConfig, TextConfig, TokenizerConfig
 from clearhead.text.corpus import Corpus
 from clearhead.text.ngrams import baselines
 from clearhead.text.overlap import overlap
@@ -80,6 +82,14 @@ def choose_tokenizer(config: TokenizerConfig | None, num_bytes: int) -> tuple[To
     return BpeConfig(), "Tokenizer: byte-pair encoding, since the text is 4 MB or more."
 
 
+def shortened(config: TokenizerConfig, tokenizer: Tokenizer) -> str:
+    """Return a sentence where a text has not enough in it for the vocabulary that was asked for, else nothing."""
+    wanted = config.vocabulary_size if isinstance(config, BpeConfig | SentencePieceConfig) else None
+    if wanted is None or tokenizer.vocabulary_size >= wanted:
+        return ""
+    return f"The text is short, so the vocabulary has {tokenizer.vocabulary_size} ids, not {wanted}."
+
+
 def prepare(corpus: Corpus, config: TokenizerConfig, names: Sequence[str | Path], text: TextConfig) -> Dataset:
     """Split a text, train a tokenizer on the training part and encode both parts."""
     parts = split(corpus)
@@ -92,9 +102,32 @@ def prepare(corpus: Corpus, config: TokenizerConfig, names: Sequence[str | Path]
     )
     validation = np.concatenate(list(shards.token_stream(tokenizer, parts.validation())))
     training = shards.cached(parts, tokenizer)
-    return Dataset(
-        tokenizer, training, validation, describe(corpus, parts, names, text, len(training), len(validation))
+    sources = describe(corpus, parts, names, text, len(training), len(validation))
+    tokenizer.unseen = shards.unseen_ids(training, tokenizer.vocabulary_size)
+    sources["unseen_ids"] = shards.ranges_of(tokenizer.unseen)
+    return Dataset(tokenizer, training, validation, sources)
+
+
+def train_saved_tokenizer(
+    names: Sequence[str | Path], config: TokenizerConfig | None, text: TextConfig, folder: Path
+) -> Tokenizer:
+    """Train a tokenizer as a run on these texts would, and save it in a new folder.
+
+    Raises:
+        UserError: the folder exists already, or the vocabulary is too small.
+    """
+    corpus = read_texts(names, text)
+    parts = split(corpus)
+    tokenizer = train_tokenizer(
+        choose_tokenizer(config, corpus.utf8_bytes)[0],
+        parts.training_text,
+        parts.validation_text,
+        end=parts.has_documents,
+        training_bytes=parts.training_bytes,
     )
+    with new_folder(folder) as temporary:
+        tokenizer.save(temporary)
+    return tokenizer
 
 
 def describe(
@@ -137,6 +170,22 @@ def reopen(tokenizer: Tokenizer, validation: Int32[np.ndarray, " N"], sources: d
             "bring the old text back, or train a new run."
         )
     return Dataset(tokenizer, shards.cached(split(corpus), tokenizer), validation, sources)
+
+
+def document_end(model: object, tokenizer: Tokenizer) -> int | None:
+    """Return the id that begins each document, where the model of this config keeps documents apart; else None.
+
+    Raises:
+        UserError: there are no documents.
+    """
+    if not (isinstance(model, GptConfig) and isinstance(model.mask, PerDocumentConfig)):
+        return None
+    if tokenizer.end is None:
+        raise UserError(
+            "model.mask.kind = per_document keeps documents apart, and this text is a single one; "
+            "give several files or rows, or train with --model.mask.kind causal."
+        )
+    return tokenizer.end
 
 
 def measure_baselines(data: Dataset) -> dict[str, dict[str, float | None]]:

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float64, Int32, Int64
 from torch import nn
 
-from clearhead.generation.score import token_nats
-from clearhead.text.batches import TokenSource, evaluation_windows, sampled_windows
+from clearhead.generation.score import logits_of, token_nats
+from clearhead.text.batches import TokenSource, document_numbers, evaluation_windows, sampled_windows
 
 SAMPLED_TARGETS = 8192
 """How many targets the evaluations during a run score."""
@@ -45,11 +45,13 @@ class Evaluator:
 
     Args:
         byte_lengths: bytes of text that each id stands for, or None where the tokenizer loses text.
+        end: the id that begins each document, where the model's mask keeps documents apart.
     """
 
     tokens: TokenSource
     context_length: int
     byte_lengths: Int32[np.ndarray, " V"] | None
+    end: int | None = None
 
     def score(self, model: nn.Module, *, sampled: bool = False) -> Score:
         """Score a model, dropout off, by the whole rule or on evenly spaced windows only."""
@@ -82,7 +84,10 @@ class Evaluator:
         """Return the nats of every target of some windows, and how many bytes the targets stand for."""
         ids = self.tokens.gather(starts, length + 1)
         window = torch.from_numpy(ids).to(device_of(model))
-        nats = token_nats(model(window[:, :-1]), window[:, 1:])
+        documents = None
+        if self.end is not None:
+            documents = torch.from_numpy(document_numbers(ids[:, :-1], self.end)).to(window.device)
+        nats = token_nats(logits_of(model, window[:, :-1], documents), window[:, 1:])
         num_bytes = 0 if self.byte_lengths is None else int(self.byte_lengths[ids[:, 1:]].sum())
         return nats.double().cpu().numpy(), num_bytes
 

@@ -21,7 +21,7 @@ from clearhead.core.run import Run
 from clearhead.core.runtime import Runtime, choose_device, choose_threads
 from clearhead.model.build import build_model
 from clearhead.store import checkpoint
-from clearhead.text.tokenizer import load_tokenizer
+from clearhead.store.load import tokenizer_of
 from clearhead.training import dataset, preflight
 from clearhead.training.config import RunConfig
 from clearhead.training.dataset import Dataset
@@ -69,7 +69,10 @@ def create(
     if sentence:
         notify(sentence)
     data = dataset.prepare(corpus, chosen, texts, config.text)
+    if sentence := dataset.shortened(chosen, data.tokenizer):
+        notify(sentence)
     config = fit_context(replace(config, tokenizer=chosen), len(data.training), fixed=fixed_context, notify=notify)
+    dataset.document_end(config.model, data.tokenizer)  # refused, if at all, before anything is on disk
     runtime = choose_runtime(config)
     model = build_model(config.model, data.tokenizer.vocabulary_size, seed=config.train.seed).to(runtime.device)
     config = settle(config, data, sum(parameter.numel() for parameter in model.parameters()))
@@ -179,7 +182,7 @@ def resume(
     runtime = replace(frozen, threads=threads or frozen.threads, device=device or frozen.device)
     choose_device(runtime.device)
     runtime.apply()
-    tokenizer = load_tokenizer(run.tokenizer)
+    tokenizer = tokenizer_of(run)
     validation = np.fromfile(run.path / runs.VALIDATION_FILE, dtype="<i4").astype(np.int32)
     data = dataset.reopen(tokenizer, validation, run.data(), run.path)
     model = build_model(config.model, tokenizer.vocabulary_size, seed=config.train.seed).to(runtime.device)
@@ -230,8 +233,13 @@ def restore(session: Session, selection: runs.Selection, reasons: list[str], ste
     return replace(session, state=state, resumed=True, exactness=exactness, notices=tuple(notices))
 
 
-def train(session: Session, *, stop: Stop = never, stop_after: int | None = None) -> Iterator[Event]:
+def train(
+    session: Session, *, stop: Stop = never, stop_after: int | None = None, baselines: bool = True
+) -> Iterator[Event]:
     """Train a session to its end, on disk and as events; the report is the caller's to write.
+
+    Args:
+        baselines: also count n-gram baselines and the overlap of the parts; one run of a study does so for all.
 
     Raises:
         UserError: another process trains this run.
@@ -239,10 +247,10 @@ def train(session: Session, *, stop: Stop = never, stop_after: int | None = None
     with lock(session.run.path):
         # Only the holder of the lock may: what another process is writing looks like a leftover.
         runs.remove_leftovers(session.run)
-        yield from record(session.run.path, _events(session, stop, stop_after))
+        yield from record(session.run.path, _events(session, stop, stop_after, baselines))
 
 
-def _events(session: Session, stop: Stop, stop_after: int | None) -> Iterator[Event]:
+def _events(session: Session, stop: Stop, stop_after: int | None, baselines: bool) -> Iterator[Event]:
     state = session.state
     yield Started(
         **clock(state),
@@ -271,7 +279,7 @@ def _events(session: Session, stop: Stop, stop_after: int | None) -> Iterator[Ev
         runtime=session.runtime,
         hooks=build_hooks(session, stop, stop_after),
     )
-    yield from with_background(session, events)
+    yield from with_background(session, events) if baselines else events
 
 
 def train_run(texts: Sequence[str | Path], *, preset: str, changes: dict[str, Any], path: Path | None = None) -> Run:

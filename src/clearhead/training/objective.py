@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clearhead.core.errors import UserError
+from clearhead.generation.score import logits_of
 from clearhead.text.batches import Batch
 
 
@@ -32,9 +34,18 @@ def next_token(model: nn.Module, batch: Batch[Tensor]) -> Loss:
     """Sum the cross-entropy of each position's next token.
 
     Logits are (B, T, V) and targets (B, T); both are flattened to one row for each target, since
-    `cross_entropy` takes classes in the second dimension.
+    `cross_entropy` takes classes in the second dimension. The model's mask, where it has one, is bound to the batch.
+
+    Raises:
+        UserError: the logits do not have one row for each target. Where B, T and V are equal, swapped axes cannot be
+            told by their shapes; `model.laws` finds them.
     """
-    logits = model(batch.tokens)
+    logits = logits_of(model, batch.tokens, batch.documents, batch.weights)
+    if logits.ndim != 3 or logits.shape[:2] != batch.targets.shape:
+        raise UserError(
+            f"The model gives logits of the shape {tuple(logits.shape)} for targets of the shape "
+            f"{tuple(batch.targets.shape)}; they must be (B, T, V), a row of V for each of B x T targets."
+        )
     rows, targets = logits.flatten(0, 1).float(), batch.targets.flatten()
     if batch.weights is None:
         return Loss(F.cross_entropy(rows, targets, reduction="sum"), float(targets.numel()))

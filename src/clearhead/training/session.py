@@ -10,9 +10,10 @@ from torch import nn
 
 from clearhead.core.run import Run
 from clearhead.core.runtime import Runtime
+from clearhead.model.config import GptConfig, ModelConfig, PrefixConfig
 from clearhead.text.batches import RandomOffsets, ShuffledWindows, TrainingBatches
 from clearhead.training.config import RandomOffsetsConfig, RunConfig
-from clearhead.training.dataset import Dataset
+from clearhead.training.dataset import Dataset, document_end
 from clearhead.training.evaluate import SAMPLED_TARGETS
 from clearhead.training.loop import State, steps
 from clearhead.training.objective import Objective, next_token
@@ -58,7 +59,16 @@ def build_batches(config: RunConfig, data: Dataset) -> TrainingBatches:
         sequences_per_step=config.train.sequences_per_step,
         seed=config.train.seed,
         micro_batches=config.train.micro_batches,
+        end=document_end(config.model, data.tokenizer),
+        longest_prefix=longest_prefix(config.model),
     )
+
+
+def longest_prefix(model: ModelConfig) -> int:
+    """Return how many tokens of a training sequence may be given: 1 where the mask needs no more."""
+    if isinstance(model, GptConfig) and isinstance(model.mask, PrefixConfig):
+        return model.mask.longest
+    return 1
 
 
 def plan_length(session: Session) -> Plan:

@@ -59,8 +59,9 @@ def evaluation(session: Session) -> Callable[[nn.Module, bool], dict[str, Score]
     """Return what scores the validation part, and beside it an equally long slice of the training part."""
     data, context = session.data, session.config.model.context_length
     count = min(len(data.validation), len(data.training))
-    validation = Evaluator(data.validation_source(), context, data.byte_lengths)
-    training = Evaluator(training_slice(data, count), context, data.byte_lengths)
+    end = dataset.document_end(session.config.model, data.tokenizer)
+    validation = Evaluator(data.validation_source(), context, data.byte_lengths, end)
+    training = Evaluator(training_slice(data, count), context, data.byte_lengths, end)
 
     def evaluate(model: nn.Module, sampled: bool) -> dict[str, Score]:
         scores = {"validation": validation.score(model, sampled=sampled)}
