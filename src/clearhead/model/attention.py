@@ -208,9 +208,9 @@ class Attention(nn.Module):
         return out
 
     def _keys_and_values(
-        self, memory: Float[Tensor, "B S C"], positions: Positions, slot: Slot | None, tap: Tap | None
+        self, memory: Float[Tensor, "B R C"], positions: Positions, slot: Slot | None, tap: Tap | None
     ) -> tuple[Float[Tensor, "B K S D"], Float[Tensor, "B K S D"]]:
-        """Return what the memory's positions contain and communicate, after what the slot holds already."""
+        """Return what R positions contain and communicate, after what the slot holds of earlier ones."""
         k = self._position(self._split(self.key(memory)), positions, 0 if slot is None else slot.length)
         v = self._split(self.value(memory))
         if tap is not None:
