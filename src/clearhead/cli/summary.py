@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from clearhead.training.session import Session
 
 LISTED_SOURCES = 50
-END_SAMPLES = 3
-END_SAMPLE_TOKENS = 400
 RANGE_TEST_LINES = 24
 
 STILL_GAINING_SHARE = 0.8
@@ -35,6 +33,7 @@ def beginning(session: Session) -> dict[str, Any]:
     data, parts, batches = session.data, session.data.sources["split"], session.batches
     sizes = measure_sizes(session.model, batches.tokens_per_step)
     steps, runtime = session.state.plan.steps, session.runtime
+    first = first_loss(session.model, session.objective, batches(0), runtime.device)
     return {
         "text": {
             "documents": data.sources["documents"],
@@ -60,8 +59,9 @@ def beginning(session: Session) -> dict[str, Any]:
             "precision": runtime.precision,
             "threads": runtime.threads,
         },
-        "first_loss": first_loss(session.model, session.objective, session.batches(0), runtime.device),
-        "log_vocabulary": math.log(data.tokenizer.vocabulary_size),
+        "first_loss": first,
+        "log_vocabulary": math.log(session.task.choices),
+        "check": explain_first_loss(first, session.task.choices, session.task.alternatives),
     }
 
 
@@ -92,7 +92,7 @@ def print_beginning(out: Console, facts: Mapping[str, Any], *, new: bool) -> Non
         f"on {plan['device']}, {plan['precision']}, {threads}",
     }
     if new:
-        lines["Check"] = explain_first_loss(facts["first_loss"], tokenizer["vocabulary_size"])
+        lines["Check"] = facts["check"]
     for name, line in lines.items():
         out.print(f"{name:<9} {line}")
 
@@ -173,18 +173,13 @@ class Summary:
         return table
 
     def _print_samples(self, out: Console) -> None:
-        """Let the step write that `sample` would take, read back from the disk."""
-        from clearhead.generation.engine import Request, prompt_ids, write
+        """Show what the best step can do, read back from the disk."""
         from clearhead.store.load import load_selection
 
         best = load_selection(Selection(self.session.run, "best"))
-        number = END_SAMPLES if best.tokenizer.end is not None else 1
-        request = Request(
-            prompt=prompt_ids(best.tokenizer, ""), samples=number, num_tokens=END_SAMPLE_TOKENS * (1 + number // 2)
-        )
-        for text in write(best.model, best.tokenizer, request):
+        for text in self.session.task.demonstrate(best.model):
             rule(out)
-            print_written(out, text.strip("\n"))
+            print_written(out, text)
         rule(out)
 
     def _print_next(self, out: Console, program: str) -> None:

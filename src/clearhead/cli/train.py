@@ -28,12 +28,13 @@ SHORT_FLAGS = {
     "minutes": "train.minutes",
     "seed": "train.seed",
     "tokenizer": "tokenizer.kind",
+    "task": "task.kind",
     "device": "train.device",
     "threads": "train.threads",
 }
 BUDGETS = ("steps", "tokens", "epochs", "minutes")
 RESUME_FLAGS = ("steps", "threads", "device")
-TASKS = ("lm", "classify", "translate")
+
 EXIT_CODES = {"non_finite": 3, "error": 1}
 
 
@@ -42,8 +43,6 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
     rest, pairs = dotted_flags(arguments)
     add_arguments(parser)
     args = parser.parse(rest)
-    if args.task != "lm":
-        raise UserError(f"--task {args.task} is not there yet; lm is.")
     if args.range_test and not args.dry_run:
         raise UserError("--range-test trains nothing that is kept; give it together with --dry-run.")
     if args.dry_run:
@@ -69,7 +68,7 @@ def add_arguments(parser: Parser) -> None:
     add("--tokenizer", metavar="KIND", help="char, byte, word, bpe, sentencepiece, ... (by the size of the text)")
     add("--device", metavar="NAME", help="cpu, cuda or mps (cuda if there is one)")
     add("--threads", metavar="N", help="CPU threads (tried out)")
-    add("--task", choices=TASKS, default="lm", help="what to learn: lm, the next token")
+    add("--task", metavar="KIND", help="what to learn: lm (each next token) or classify (a label for a text) (lm)")
     add("--resume", metavar="RUN", help="go on with a run, from where it was last saved")
     add("--dry-run", action="store_true", help="say what would be trained, and end; no run is made")
     add("--range-test", action="store_true", help="with --dry-run: which learning rates learn")
@@ -99,10 +98,10 @@ def settings(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> tuple[Ru
     """Return the run's settings (preset, then file, then flags), and whether the context length was named."""
     from clearhead.core.config import merge
     from clearhead.core.toml import load_toml
-    from clearhead.training.recipes import recipe
+    from clearhead.training.recipes import default_recipe, recipe
 
     changes = changes_of(args, pairs)
-    config = recipe(args.preset or ("modern" if args.texts else "tales"))
+    config = recipe(args.preset or default_recipe(changes.get("task", {}).get("kind", "lm"), named=bool(args.texts)))
     if args.config:
         config = merge(config, load_toml(Path(args.config)))
     if any(budget in changes.get("train", {}) for budget in BUDGETS):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from clearhead.model.config import EncoderDecoderConfig, GptConfig, ModelConfig
+from clearhead.model.config import EncoderConfig, EncoderDecoderConfig, GptConfig, ModelConfig
+from clearhead.model.encoder import Encoder
 from clearhead.model.encoder_decoder import EncoderDecoder
 from clearhead.model.ladder import Bigram
 from clearhead.model.transformer import GPT
@@ -12,13 +13,15 @@ from clearhead.model.transformer import GPT
 LanguageModel = GPT | Bigram
 
 
-def build_model(config: ModelConfig, vocabulary_size: int, *, seed: int = 0) -> LanguageModel | EncoderDecoder:
+def build_model(config: ModelConfig, vocabulary_size: int, *, seed: int = 0) -> LanguageModel | Encoder | EncoderDecoder:
     """Return a new model with weights drawn from `seed`; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would seed every GPU too.
         torch.default_generator.manual_seed(seed)
         if isinstance(config, GptConfig):
             return GPT(config, vocabulary_size)
+        if isinstance(config, EncoderConfig):
+            return Encoder(config, vocabulary_size)
         if isinstance(config, EncoderDecoderConfig):
             return EncoderDecoder(config, vocabulary_size)
         return Bigram(config, vocabulary_size)

@@ -11,7 +11,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from clearhead.core.errors import UserError
-from clearhead.model.config import CausalConfig, MaskConfig, PerDocumentConfig, PrefixConfig
+from clearhead.model.config import (
+    CausalConfig,
+    EncoderMaskConfig,
+    FullConfig,
+    MaskConfig,
+    PerDocumentConfig,
+    PrefixConfig,
+)
 
 
 class Mask(ABC):
@@ -83,7 +90,14 @@ class Padded(Mask):
     inner: Mask
     lengths: Int[Tensor, " B"]
 
-    def dense(self, num_queries: int, num_keys: int, device: torch.device) -> Bool[Tensor, "B #1 #T S"]:
+    def dense(
+        self, num_queries: int, num_keys: int, device: torch.device
+    ) -> Bool[
+        Tensor,
+        (
+            B  # 1 #T S
+        ),
+    ]:
         is_text = self.is_text(num_keys).to(device)[:, None, None]
         allowed = self.inner.dense(num_queries, num_keys, device)
         return is_text if allowed is None else is_text & allowed
@@ -210,8 +224,10 @@ class Graph(Mask):
         return any(target < length <= source for source, target in self.edges)
 
 
-def build_mask(config: MaskConfig) -> Mask:
+def build_mask(config: MaskConfig | EncoderMaskConfig) -> Mask:
     """Return the mask that a config names."""
+    if isinstance(config, FullConfig):
+        return Full()
     if isinstance(config, CausalConfig):
         return Causal()
     if isinstance(config, PerDocumentConfig):

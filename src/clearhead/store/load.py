@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import nn
 
-from clearhead.core.config import build
+from clearhead.core.config import build, sections
+from clearhead.core.errors import UserError
 from clearhead.core.run import Run, Selection, select
 from clearhead.model.build import build_model
-from clearhead.model.config import BigramConfig, GptConfig, ModelConfig
+from clearhead.model.config import ModelConfig
 from clearhead.store import checkpoint
 from clearhead.text.shards import ids_of
 from clearhead.text.tokenizer import Tokenizer, load_tokenizer
@@ -62,6 +63,25 @@ def load_selection(selection: Selection, *, model: nn.Module | None = None) -> L
     return Loaded(run, step, model.eval(), tokenizer, description, tuple(notices))
 
 
+VERBS = {"lm": "sample", "classify": "classify"}
+"""What a run of each task is used with."""
+
+
+def require_task(loaded: Loaded, task: str) -> None:
+    """Refuse a run that was trained for something else.
+
+    Raises:
+        UserError: names the verb for what the run was trained for.
+    """
+    trained = loaded.description.get("task", "lm")
+    if trained != task:
+        name = loaded.run.name
+        raise UserError(
+            f"{name} was trained with --task {trained}, so clearhead {VERBS[task]} has no use for it; "
+            f"clearhead {VERBS[trained]} {name} has."
+        )
+
+
 def tokenizer_of(run: Run) -> Tokenizer:
     """Return a run's tokenizer, which knows what ids the run's training text does not give."""
     tokenizer = load_tokenizer(run.tokenizer)
@@ -82,6 +102,6 @@ def find_step(selection: Selection) -> tuple[int, str, list[str]]:
 
 def model_config(description: dict[str, Any]) -> ModelConfig:
     """Return the model's config out of a run's run.json."""
-    kinds: dict[str, type[ModelConfig]] = {"gpt": GptConfig, "bigram": BigramConfig}
     values = description["config"]["model"]
-    return build(kinds[values["kind"]], values, where="model")
+    config: ModelConfig = build(sections(ModelConfig)[values["kind"]], values, where="model")  # type: ignore[assignment]
+    return config

@@ -201,13 +201,40 @@ class TrainConfig:
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be between 0 and {2**63 - 1}, not {self.seed}.")
 
-    def planned_steps(self, tokens_per_step: int, windows_per_epoch: int) -> int | None:
+    def planned_steps(self, tokens_per_step: int, sequences_per_epoch: int) -> int | None:
         """Return the number of updates of a run limited by steps, tokens or epochs, or None."""
         if self.tokens is not None:
             return max(1, round(self.tokens / tokens_per_step))
         if self.epochs is not None:
-            return max(1, math.ceil(self.epochs * windows_per_epoch / self.sequences_per_step))
+            return max(1, math.ceil(self.epochs * sequences_per_epoch / self.sequences_per_step))
         return self.steps
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LanguageTaskConfig:
+    """Predict each next token of a text."""
+
+    kind: Literal["lm"] = "lm"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassifyTaskConfig:
+    """Choose a label for each text of a table.
+
+    Args:
+        text: the name of the column or key that holds the texts, or the column's number from 1; without one, a usual
+            name such as "text", or the first of two columns.
+        label: likewise of the labels; without one, a usual name such as "label", or the second of two columns.
+        validation: files of rows to validate on; without one, a tenth of the rows, chosen by the hash of their text.
+    """
+
+    kind: Literal["classify"] = "classify"
+    text: str | None = None
+    label: str | None = None
+    validation: tuple[str, ...] = ()
+
+
+TaskConfig = LanguageTaskConfig | ClassifyTaskConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -218,6 +245,7 @@ class RunConfig:
         tokenizer: how text becomes ids; without one, characters below 4 MB of text, else byte-pair encoding.
     """
 
+    task: TaskConfig = field(default_factory=LanguageTaskConfig)
     text: TextConfig = field(default_factory=TextConfig)
     tokenizer: TokenizerConfig | None = None
     model: ModelConfig = field(default_factory=GptConfig)

@@ -9,26 +9,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from clearhead.core import run as runs
 from clearhead.core.config import build, merge, to_dict
 from clearhead.core.errors import UserError
 from clearhead.core.events import Event, Planned, Started, Stopped, Warned, read, record
-from clearhead.core.files import lock, sha256, write_atomically
+from clearhead.core.files import lock, sha256
 from clearhead.core.run import Run
 from clearhead.core.runtime import Runtime, choose_device, choose_threads
 from clearhead.model.build import build_model
 from clearhead.store import checkpoint
-from clearhead.store.load import tokenizer_of
-from clearhead.training import dataset, preflight
+from clearhead.training import preflight
 from clearhead.training.config import RunConfig
-from clearhead.training.dataset import Dataset
 from clearhead.training.loop import State, steps
 from clearhead.training.recipes import recipe
 from clearhead.training.schedule import Plan
 from clearhead.training.session import Session, assemble
+from clearhead.training.task import Data, Reading, Task
+from clearhead.training.tasks import TASKS
 from clearhead.training.watch import Stop, build_hooks, clock, first_measurements, never, with_background
 
 DEFAULT_MINUTES = 2.0
@@ -55,55 +54,25 @@ def create(
     """
     if path is not None:
         runs.require_free(path)
-    path = path or runs.new_path(stem_of(texts))
+    kind = TASKS[config.task.kind]
+    path = path or runs.new_path(stem_of(texts) or kind.built_in)
     kept_stdin = path.parent / f".{path.name}-stdin.txt" if "-" in map(str, texts) else None
     if kept_stdin is not None:
         kept_stdin.parent.mkdir(parents=True, exist_ok=True)
-    corpus = dataset.read_texts(texts, config.text, kept_stdin)
-    for note in corpus.notes:
-        notify(f"{note[0].upper()}{note[1:]}.")
-    for source in corpus.sources:
-        for note in source.notes:
-            notify(f"{source.name}: {note}.")
-    chosen, sentence = dataset.choose_tokenizer(config.tokenizer, corpus.utf8_bytes)
-    if sentence:
-        notify(sentence)
-    data = dataset.prepare(corpus, chosen, texts, config.text)
-    if sentence := dataset.shortened(chosen, data.tokenizer):
-        notify(sentence)
-    config = fit_context(replace(config, tokenizer=chosen), len(data.training), fixed=fixed_context, notify=notify)
-    dataset.document_end(config.model, data.tokenizer)  # refused, if at all, before anything is on disk
+    reading = Reading(texts, kept_stdin, fixed_context, notify)
+    task, config = kind.read(reading, config)
     runtime = choose_runtime(config)
-    model = build_model(config.model, data.tokenizer.vocabulary_size, seed=config.train.seed).to(runtime.device)
-    config = settle(config, data, sum(parameter.numel() for parameter in model.parameters()))
-    run = lay_down(path, config, runtime, data, model, command, kept_stdin)
-    return assemble(run, config, runtime, data, model)
+    model = build_model(config.model, task.data.tokenizer.vocabulary_size, seed=config.train.seed).to(runtime.device)
+    config = settle(config, task.data, sum(parameter.numel() for parameter in model.parameters()))
+    run = lay_down(path, config, runtime, task, model, command, kept_stdin)
+    return assemble(run, config, runtime, task, model)
 
 
 def stem_of(texts: Sequence[str | Path]) -> str:
-    """Return what a new run is named after: its first text."""
+    """Return what a new run is named after: its first text; nothing without one."""
     if not texts:
-        return "tales"
+        return ""
     return "stdin" if str(texts[0]) == "-" else Path(texts[0]).name.split(".")[0]
-
-
-def fit_context(config: RunConfig, num_tokens: int, *, fixed: bool, notify: Callable[[str], None]) -> RunConfig:
-    """Return the config with a context that the training part has room for.
-
-    Raises:
-        UserError: the user named a context that is longer than the text.
-    """
-    wanted = config.model.context_length
-    if wanted < num_tokens:
-        return config
-    if fixed:
-        raise UserError(
-            f"model.context_length = {wanted} is longer than the training part, which has {num_tokens} tokens; "
-            f"at most {num_tokens - 1} fit."
-        )
-    shorter = max(1, num_tokens // 2)
-    notify(f"The text is short ({num_tokens} training tokens), so the context is {shorter} tokens, not {wanted}.")
-    return replace(config, model=replace(config.model, context_length=shorter))
 
 
 def choose_runtime(config: RunConfig) -> Runtime:
@@ -116,7 +85,7 @@ def choose_runtime(config: RunConfig) -> Runtime:
     return runtime
 
 
-def settle(config: RunConfig, data: Dataset, num_parameters: int) -> RunConfig:
+def settle(config: RunConfig, data: Data, num_parameters: int) -> RunConfig:
     """Return the config with everything decided that follows from the text and the model."""
     train = config.train
     if (train.steps, train.tokens, train.epochs, train.minutes) == (None, None, None, None):
@@ -134,18 +103,20 @@ def lay_down(
     path: Path,
     config: RunConfig,
     runtime: Runtime,
-    data: Dataset,
+    task: Task,
     model: nn.Module,
     command: str,
     kept_stdin: Path | None,
 ) -> Run:
     """Write the files of a run that never change: they appear at once, whole and hashed."""
+    data = task.data
     sizes = preflight.measure_sizes(model, config.train.sequences_per_step * config.model.context_length)
     description = {
         "name": path.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
-        "task": "lm",
+        "task": task.kind,
+        "unit": task.unit,
         "config": to_dict(config),
         "runtime": dataclasses.asdict(runtime),
         "parameters": {"total": sizes.parameters, **sizes.by_role},
@@ -158,7 +129,7 @@ def lay_down(
     with runs.creating(path, description, data.sources) as folder:
         (folder / runs.TOKENIZER_FOLDER).mkdir()
         data.tokenizer.save(folder / runs.TOKENIZER_FOLDER)
-        write_atomically(folder / runs.VALIDATION_FILE, data.validation.astype("<i4").tobytes())
+        task.store(folder)
         if kept_stdin is not None:
             kept_stdin.rename(folder / "stdin.txt")
     return Run(path)
@@ -182,11 +153,9 @@ def resume(
     runtime = replace(frozen, threads=threads or frozen.threads, device=device or frozen.device)
     choose_device(runtime.device)
     runtime.apply()
-    tokenizer = tokenizer_of(run)
-    validation = np.fromfile(run.path / runs.VALIDATION_FILE, dtype="<i4").astype(np.int32)
-    data = dataset.reopen(tokenizer, validation, run.data(), run.path)
-    model = build_model(config.model, tokenizer.vocabulary_size, seed=config.train.seed).to(runtime.device)
-    session = assemble(run, config, runtime, data, model, first_plan(run))
+    task = TASKS[config.task.kind].reopen(run, config)
+    model = build_model(config.model, task.data.tokenizer.vocabulary_size, seed=config.train.seed).to(runtime.device)
+    session = assemble(run, config, runtime, task, model, first_plan(run))
     return restore(session, selection, inexact_reasons(frozen, runtime, description, steps_in_all), steps_in_all)
 
 

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 from clearhead.core.errors import UserError, nearest
 from clearhead.model import shapes
-from clearhead.text.config import BpeConfig, CharConfig
+from clearhead.model.config import EncoderConfig
+from clearhead.text.config import BpeConfig, CharConfig, WordConfig
 from clearhead.training.config import (
     AdamWConfig,
+    ClassifyTaskConfig,
     ConstantConfig,
     CosineConfig,
     LinearConfig,
@@ -92,6 +94,18 @@ def gpt2_124m() -> RunConfig:
     )
 
 
+def classify() -> RunConfig:
+    """For labelled texts: an encoder of two layers over words."""
+    return RunConfig(
+        task=ClassifyTaskConfig(),
+        tokenizer=WordConfig(),
+        model=EncoderConfig(),
+        optimizer=AdamWConfig(learning_rate=1e-3),
+        schedule=LinearConfig(),
+        train=TrainConfig(sequences_per_step=32),
+    )
+
+
 RECIPES: dict[str, Callable[[], RunConfig]] = {
     "tiny": tiny,
     "tales": tales,
@@ -100,7 +114,25 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "lecture-large": lecture_large,
     "gpt2": gpt2,
     "gpt2-124m": gpt2_124m,
+    "classify": classify,
 }
+
+DEFAULTS = {"lm": ("modern", "tales"), "classify": ("classify", "classify")}
+"""For each task the preset for data that are named, and the one for the built-in data."""
+
+
+def default_recipe(task: str, *, named: bool) -> str:
+    """Return the preset of a task where the user names none.
+
+    Args:
+        named: the user names data, so it is not the built-in data.
+
+    Raises:
+        UserError: there is no such task; the nearest is named.
+    """
+    if task not in DEFAULTS:
+        raise UserError(f"There is no task {task}; there are {', '.join(DEFAULTS)}.{nearest(task, DEFAULTS)}")
+    return DEFAULTS[task][0 if named else 1]
 
 
 def recipe(name: str) -> RunConfig:

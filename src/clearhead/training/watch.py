@@ -8,16 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
-
 from clearhead.core import events as journal
 from clearhead.core.events import Event, Measured, StopReason, Warned
-from clearhead.generation.engine import Request, prompt_ids, write
 from clearhead.store import checkpoint
-from clearhead.text import shards
-from clearhead.training import dataset, preflight
-from clearhead.training.dataset import Dataset
-from clearhead.training.evaluate import Evaluator, Score
+from clearhead.training import preflight
 from clearhead.training.loop import Hooks, State
 from clearhead.training.schedule import Plan
 from clearhead.training.session import Session, step_budget
@@ -25,7 +19,6 @@ from clearhead.training.session import Session, step_budget
 Stop = Callable[[], StopReason | None]
 """Asked after each step; a reason ends the run early."""
 
-SAMPLE_SEED = 1
 OVERLAP_WARNING = 0.05
 """The share of overlapping validation text from which on its loss says little."""
 
@@ -40,8 +33,8 @@ def never() -> None:
 def build_hooks(session: Session, stop: Stop, stop_after: int | None) -> Hooks:
     """Return everything that the loop should call for a run on disk."""
     return Hooks(
-        evaluate=evaluation(session),
-        sample=sampling(session),
+        evaluate=session.task.evaluation(session.config),
+        sample=session.task.sampling(session.config),
         save=saving(session),
         save_due=lambda step: step % save_every(session) == 0,
         snapshot_due=snapshots(session).__contains__,
@@ -53,45 +46,6 @@ def build_hooks(session: Session, stop: Stop, stop_after: int | None) -> Hooks:
 def save_every(session: Session) -> int:
     """Return the steps between saved steps."""
     return session.config.train.save_every or session.state.plan.evaluate_every
-
-
-def evaluation(session: Session) -> Callable[[nn.Module, bool], dict[str, Score]]:
-    """Return what scores the validation part, and beside it an equally long slice of the training part."""
-    data, context = session.data, session.config.model.context_length
-    count = min(len(data.validation), len(data.training))
-    end = dataset.document_end(session.config.model, data.tokenizer)
-    validation = Evaluator(data.validation_source(), context, data.byte_lengths, end)
-    training = Evaluator(training_slice(data, count), context, data.byte_lengths, end)
-
-    def evaluate(model: nn.Module, sampled: bool) -> dict[str, Score]:
-        scores = {"validation": validation.score(model, sampled=sampled)}
-        # The whole rule is for the validation part; the training slice is there to be compared with during the run.
-        if sampled:
-            scores["train"] = training.score(model, sampled=True)
-        return scores
-
-    return evaluate
-
-
-def training_slice(data: Dataset, count: int) -> shards.Tokens:
-    """Return the first tokens of the training part, as many as the validation part has."""
-    return shards.in_memory(data.training.read(0, count), data.tokenizer.vocabulary_size)
-
-
-def sampling(session: Session) -> Callable[[nn.Module], list[tuple[str, str, int]]]:
-    """Return what lets the model write a text from the run's prompt, always with the same luck."""
-    train, tokenizer = session.config.train, session.data.tokenizer
-    prompt = train.sample_prompt or ""
-    request = Request(prompt=prompt_ids(tokenizer, prompt), num_tokens=train.sample_tokens, seed=SAMPLE_SEED)
-
-    def sample(model: nn.Module) -> list[tuple[str, str, int]]:
-        was_training = model.training
-        model.eval()
-        text = write(model, tokenizer, request)[0]
-        model.train(was_training)
-        return [(prompt, text, SAMPLE_SEED)]
-
-    return sample
 
 
 def snapshots(session: Session) -> frozenset[int]:
@@ -161,15 +115,15 @@ def first_measurements(session: Session) -> Iterator[Event]:
     loss = preflight.first_loss(session.model, session.objective, session.batches(0), session.runtime.device)
     tokens_at_once = session.batches.tokens_per_step // session.state.plan.micro_batches
     sizes = preflight.measure_sizes(session.model, tokens_at_once)
-    vocabulary_size = session.data.tokenizer.vocabulary_size
+    task = session.task
     values = {
         "initial_loss": loss,
-        "log_vocabulary": math.log(vocabulary_size),
-        "sentence": preflight.explain_first_loss(loss, vocabulary_size),
+        "log_vocabulary": math.log(task.choices),
+        "sentence": preflight.explain_first_loss(loss, task.choices, task.alternatives),
         "parameters": {"total": sizes.parameters, **sizes.by_role},
         "flops_per_token": sizes.flops_per_token,
         "memory_bytes": sizes.memory_bytes,
-        "split": session.data.sources["split"],
+        "split": task.data.sources["split"],
     }
     yield measured(session.state, "preflight", values)
 
@@ -180,7 +134,7 @@ def with_background(session: Session, events: Iterator[Event]) -> Iterator[Event
     The thread reads tokens only, so it has no influence on what is learned.
     """
     found = {line.get("name") for line in journal.read(session.run.path) if line["event"] == "measured"}
-    if {"baselines", "overlap"} <= found:
+    if "baselines" in found:
         yield from events
         return
     with ThreadPoolExecutor(max_workers=1) as pool:
@@ -191,21 +145,11 @@ def with_background(session: Session, events: Iterator[Event]) -> Iterator[Event
                 counting = None
             yield event
             if counting is None and event.name == "stepped" and "baselines" not in found:
-                counting = pool.submit(count_once, session)
+                counting = pool.submit(session.task.compared_with, session.config)
                 found.add("baselines")
             elif counting is not None and counting.done():
                 yield from background_events(session, counting)
                 counting = None
-
-
-def count_once(session: Session) -> dict[str, Any]:
-    """Count what the loss is compared with: n-gram baselines, the overlap of the parts, and the text's own floor."""
-    floor = dataset.measure_floor(session.data, session.config.model.context_length)
-    return {
-        "baselines": dataset.measure_baselines(session.data),
-        "overlap": dataset.measure_overlap(session.data),
-        **({"floor": floor} if floor else {}),
-    }
 
 
 def background_events(session: Session, counting: Future[dict[str, Any]]) -> Iterator[Event]:
