@@ -117,6 +117,7 @@ def test_the_length_penalty_lets_longer_targets_win() -> None:
     assert Search(length_penalty=1.0).compared(*short) < Search(length_penalty=1.0).compared(*long)
 
 
+@torch.no_grad()
 def test_padding_says_nothing() -> None:
     model, (ids, lengths) = random_model(2), sources()
     changed = torch.where(torch.arange(5) < lengths[:, None], ids, (ids + 1) % VOCABULARY)

@@ -68,7 +68,11 @@ def add_arguments(parser: Parser) -> None:
     add("--tokenizer", metavar="KIND", help="char, byte, word, bpe, sentencepiece, ... (by the size of the text)")
     add("--device", metavar="NAME", help="cpu, cuda or mps (cuda if there is one)")
     add("--threads", metavar="N", help="CPU threads (tried out)")
-    add("--task", metavar="KIND", help="what to learn: lm (each next token) or classify (a label for a text) (lm)")
+    add(
+        "--task",
+        metavar="KIND",
+        help="what to learn: lm (each next token), classify (a label for a text), translate (lm)",
+    )
     add("--resume", metavar="RUN", help="go on with a run, from where it was last saved")
     add("--dry-run", action="store_true", help="say what would be trained, and end; no run is made")
     add("--range-test", action="store_true", help="with --dry-run: which learning rates learn")

@@ -13,7 +13,9 @@ from clearhead.model.transformer import GPT
 LanguageModel = GPT | Bigram
 
 
-def build_model(config: ModelConfig, vocabulary_size: int, *, seed: int = 0) -> LanguageModel | Encoder | EncoderDecoder:
+def build_model(
+    config: ModelConfig, vocabulary_size: int, *, seed: int = 0
+) -> LanguageModel | Encoder | EncoderDecoder:
     """Return a new model with weights drawn from `seed`; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would seed every GPU too.

@@ -12,7 +12,7 @@ from clearhead.core.errors import UserError
 from clearhead.model.attention import Attention
 from clearhead.model.cache import Cache, Slot, new_slot
 from clearhead.model.config import EncoderDecoderConfig, GptConfig
-from clearhead.model.layers import Block, build_norm
+from clearhead.model.layers import Block, Dropout, build_norm
 from clearhead.model.masks import Causal, Full, Mask
 from clearhead.model.positions import Positions, build_positions
 from clearhead.model.tap import Tap, scoped
@@ -88,7 +88,7 @@ class EncoderDecoder(nn.Module):
             parts.positions, context_length=parts.context_length, width=parts.width, head_width=parts.head_width
         )
         self.embedding_norm = build_norm(parts.norm, parts.width)
-        self.dropout = nn.Dropout(parts.dropout)
+        self.dropout = Dropout(parts.dropout)
         self.blocks = nn.ModuleList(build_decoder_block(parts) for _ in range(parts.num_layers))
         self.final_norm = build_norm(parts.norm, parts.width)
         self.unembedding = nn.Linear(parts.width, vocabulary_size, bias=False)
@@ -182,9 +182,7 @@ class EncoderDecoder(nn.Module):
 
     def roles(self) -> dict[str, str]:
         """Return each parameter's role, by which optimizers choose how to treat it."""
-        roles = {
-            name: role_of(name.removeprefix("encoder."), parameter) for name, parameter in self.named_parameters()
-        }
+        roles = {name: role_of(name.removeprefix("encoder."), parameter) for name, parameter in self.named_parameters()}
         if self.config.tied_head:
             # The rates that suit an embedding alone are many times too high for a head.
             roles["encoder.embedding.weight"] = "head"

@@ -17,7 +17,7 @@ from clearhead.core.errors import UserError
 from clearhead.model.attention import KERNELS, Attention
 from clearhead.model.cache import Cache, new_slot
 from clearhead.model.config import GptConfig
-from clearhead.model.layers import Block, ShortConvolution, build_feed_forward, build_norm
+from clearhead.model.layers import Block, Dropout, ShortConvolution, build_feed_forward, build_norm
 from clearhead.model.masks import Mask, build_mask, require_no_future
 from clearhead.model.positions import build_positions
 from clearhead.model.tap import Tap, scoped
@@ -44,7 +44,7 @@ class GPT(nn.Module):
         )
         self.embedding = nn.Embedding(vocabulary_size, self.positions.token_width(config.width))
         self.embedding_norm = build_norm(config.norm, config.width) if config.embedding_norm else nn.Identity()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(build_block(config) for _ in range(config.num_layers))
         self.final_norm = build_norm(config.norm, config.width)
         self.unembedding = nn.Linear(config.width, vocabulary_size, bias=False)

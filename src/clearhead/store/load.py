@@ -63,7 +63,7 @@ def load_selection(selection: Selection, *, model: nn.Module | None = None) -> L
     return Loaded(run, step, model.eval(), tokenizer, description, tuple(notices))
 
 
-VERBS = {"lm": "sample", "classify": "classify"}
+VERBS = {"lm": "sample", "classify": "classify", "translate": "translate"}
 """What a run of each task is used with."""
 
 

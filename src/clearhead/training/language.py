@@ -15,7 +15,7 @@ from clearhead.core.errors import UserError
 from clearhead.core.files import write_atomically
 from clearhead.core.run import Run
 from clearhead.generation.engine import Request, prompt_ids, write
-from clearhead.model.config import EncoderConfig, GptConfig, ModelConfig, PrefixConfig
+from clearhead.model.config import EncoderConfig, EncoderDecoderConfig, GptConfig, ModelConfig, PrefixConfig
 from clearhead.store.load import tokenizer_of
 from clearhead.text import shards
 from clearhead.text.batches import Batch, RandomOffsets, ShuffledWindows
@@ -47,6 +47,11 @@ class LanguageTask(Task):
             raise UserError(
                 "An encoder reads what a language model is to predict; give --task classify with it, "
                 "or leave --model.kind encoder out."
+            )
+        if isinstance(config.model, EncoderDecoderConfig):
+            raise UserError(
+                "An encoder-decoder learns from pairs; give --task translate with it, "
+                "or leave --model.kind encoder_decoder out."
             )
         notify = reading.notify
         corpus = dataset.read_texts(reading.names, config.text, reading.keep_stdin_at)

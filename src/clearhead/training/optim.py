@@ -39,6 +39,9 @@ class Muon(torch.optim.Optimizer):
     update = orthogonalize(gradient + momentum * buffer) * sqrt(max(1, rows / columns)), with Nesterov momentum.
     Source: Jordan et al. 2024. Departs: matrices of one shape are stacked and treated in one batched product, which
     on a CPU is several times faster than one by one; weight decay is decoupled (Liu et al. 2025).
+
+    Args:
+        dtype: in which updates are made orthogonal.
     """
 
     def __init__(
@@ -49,7 +52,9 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         weight_decay: float = 0.0,
         newton_schulz_steps: int = 5,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
+        self._dtype = dtype
         settings = {"momentum": momentum, "weight_decay": weight_decay, "newton_schulz_steps": newton_schulz_steps}
         super().__init__(parameters, {"lr": lr, **settings})
         self._stacks = [stack for group in self.param_groups for stack in self._stack(group)]
@@ -70,7 +75,8 @@ class Muon(torch.optim.Optimizer):
         for group, parameters, buffers in self._stacks:
             gradients = torch.stack([parameter.grad for parameter in parameters])
             buffers.lerp_(gradients, 1.0 - group["momentum"])
-            updates = orthogonalize(gradients.lerp_(buffers, group["momentum"]), group["newton_schulz_steps"])
+            directions = gradients.lerp_(buffers, group["momentum"])
+            updates = orthogonalize(directions.to(self._dtype), group["newton_schulz_steps"]).to(directions.dtype)
             rows, columns = parameters[0].shape
             rate = group["lr"] * max(1.0, rows / columns) ** 0.5
             torch._foreach_mul_(parameters, 1.0 - group["lr"] * group["weight_decay"])
@@ -169,6 +175,7 @@ def muon(config: MuonConfig, matrices: list[nn.Parameter]) -> Muon:
         momentum=config.momentum,
         weight_decay=config.weight_decay,
         newton_schulz_steps=config.newton_schulz_steps,
+        dtype=torch.bfloat16 if config.newton_schulz_precision == "bf16" else torch.float32,
     )
 
 

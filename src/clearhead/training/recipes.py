@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from clearhead.core.errors import UserError, nearest
 from clearhead.model import shapes
-from clearhead.model.config import EncoderConfig
+from clearhead.model.config import EncoderConfig, EncoderDecoderConfig
 from clearhead.text.config import BpeConfig, CharConfig, WordConfig
 from clearhead.training.config import (
     AdamWConfig,
@@ -19,6 +19,7 @@ from clearhead.training.config import (
     RandomOffsetsConfig,
     RunConfig,
     TrainConfig,
+    TranslateTaskConfig,
 )
 
 
@@ -106,6 +107,41 @@ def classify() -> RunConfig:
     )
 
 
+def translate() -> RunConfig:
+    """For pairs of sentences: 3 + 3 layers of width 256 over 4,096 pieces of words, both languages sharing them."""
+    return RunConfig(
+        task=TranslateTaskConfig(),
+        tokenizer=BpeConfig(vocabulary_size=4096),
+        model=EncoderDecoderConfig(dropout=0.3),
+        optimizer=translation_optimizer(),
+        schedule=LinearConfig(warmup_steps=100),
+        train=TrainConfig(sequences_per_step=128, precision="bf16"),
+    )
+
+
+def translate_tales() -> RunConfig:
+    """For the tales' invented language: 2 + 2 layers of width 128 over words."""
+    return RunConfig(
+        task=TranslateTaskConfig(label_smoothing=0.0),
+        tokenizer=WordConfig(),
+        model=EncoderDecoderConfig(num_encoder_layers=2, num_decoder_layers=2, width=128, dropout=0.0),
+        optimizer=translation_optimizer(),
+        schedule=LinearConfig(warmup_steps=20),
+        train=TrainConfig(sequences_per_step=64),
+    )
+
+
+def translation_optimizer() -> MuonConfig:
+    """Return Muon with rates that suit an embedding which is also the head."""
+    return MuonConfig(
+        learning_rate=0.02,
+        newton_schulz_precision="bf16",
+        embedding_learning_rate=0.003,
+        head_learning_rate=0.003,
+        gain_learning_rate=0.01,
+    )
+
+
 RECIPES: dict[str, Callable[[], RunConfig]] = {
     "tiny": tiny,
     "tales": tales,
@@ -115,9 +151,15 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "gpt2": gpt2,
     "gpt2-124m": gpt2_124m,
     "classify": classify,
+    "translate": translate,
+    "translate-tales": translate_tales,
 }
 
-DEFAULTS = {"lm": ("modern", "tales"), "classify": ("classify", "classify")}
+DEFAULTS = {
+    "lm": ("modern", "tales"),
+    "classify": ("classify", "classify"),
+    "translate": ("translate", "translate-tales"),
+}
 """For each task the preset for data that are named, and the one for the built-in data."""
 
 
