@@ -51,11 +51,13 @@ LIBRARIES: dict[str, set[str]] = {
     "generation": {"jaxtyping", "numpy", "torch"},
     "convert": {"jaxtyping", "torch"},
     "training": {"jaxtyping", "numpy", "torch"},
+    "training/pair_score.py": {"sacrebleu"},
     "lab": {"jaxtyping", "numpy", "torch"},
     FACADE: {"torch"},
     "cli": {"numpy", "rich"},
     "cli/evaluate.py": {"torch"},  # both only say how many threads torch may use, after the arguments are read
     "cli/sample.py": {"torch"},
+    "cli/translate.py": {"torch"},
 }
 """What each package, or one file of it, may import beside Python's own library."""
 

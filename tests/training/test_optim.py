@@ -141,3 +141,16 @@ def test_rates_move_together() -> None:
 def test_a_bigram_has_no_hidden_matrices() -> None:
     built = build_optimizer(MuonConfig(), build_model(BigramConfig(context_length=5), 7))
     assert [type(optimizer).__name__ for optimizer in built.optimizers] == ["AdamW"]
+
+
+def test_orthogonal_updates_in_bfloat16_are_nearly_those_in_float32() -> None:
+    gradient = torch.randn(1, 24, 40, generator=torch.Generator().manual_seed(3))
+    start = torch.zeros(24, 40)
+    steps = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        parameter = nn.Parameter(start.clone())
+        parameter.grad = gradient[0].clone()
+        Muon([parameter], lr=1.0, dtype=dtype).step()
+        steps[dtype] = parameter.detach()
+    difference = (steps[torch.float32] - steps[torch.bfloat16]).norm() / steps[torch.float32].norm()
+    assert 0 < float(difference) < 0.05
