@@ -15,6 +15,7 @@ from clearhead.core.errors import UserError, nearest
 VERBS = {
     "train": "train a model on texts",
     "sample": "write with a trained model",
+    "classify": "choose labels with a trained classifier",
     "translate": "translate with a trained model",
     "eval": "measure how good a trained model is",
     "tokens": "see a text as tokens; compare, train, export tokenizers",

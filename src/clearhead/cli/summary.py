@@ -13,6 +13,7 @@ from rich.text import Text
 
 from clearhead.cli.terminal import bar, print_written, rule
 from clearhead.core.run import Selection, runs_folder
+from clearhead.show.about import USES
 from clearhead.show.readable import byte_size, count, short_count
 from clearhead.training.fit import COMPLETE_ALREADY
 from clearhead.training.preflight import explain_first_loss, first_loss, measure_sizes
@@ -129,6 +130,7 @@ class Summary:
             "nats_per_token": self._final.get("nats_per_token"),
             "bits_per_byte": self._final.get("bits_per_byte"),
             "tokens_scored": self._final.get("tokens_scored"),
+            "metrics": self._final.get("metrics"),
             "sampled": self._final.get("sampled"),
             "baselines": self._measured.get("baselines"),
             "floor": self._measured.get("floor"),
@@ -148,8 +150,8 @@ class Summary:
             out.print(self._comparison())
         if state.best and state.best.step < state.step:
             out.print(
-                f"The best step was {count(state.best.step)}, with {state.best.nats_per_token:.4f} nats per token "
-                "on a part of the validation text; sample and eval take that one."
+                f"The best step was {count(state.best.step)}, with {state.best.nats_per_token:.4f} nats per "
+                f"{self.session.task.unit} on a part of the validation text; what uses the run takes that one."
             )
         if self.reason in ("budget", "patience") and state.step >= state.plan.steps:
             self._print_samples(out)
@@ -158,7 +160,9 @@ class Summary:
         self._print_next(out, program)
 
     def _comparison(self) -> Table:
-        table = Table("", "nats per token", "bits per byte", title=None, box=None, pad_edge=False)
+        metrics = list(self._final.get("metrics") or {})[:1]  # the first says most
+        unit = self.session.task.unit
+        table = Table("", f"nats per {unit}", *(metrics or ["bits per byte"]), title=None, box=None, pad_edge=False)
         unfinished = " (a part of it)" if self._final.get("sampled") else ""
         rows = list(self._measured.get("baselines", {}).items())
         rows.append((f"this model, on the validation part{unfinished}", self._final))
@@ -168,8 +172,9 @@ class Summary:
         rows.sort(key=lambda row: -float(row[1]["nats_per_token"]))
         for name, values in rows:
             style = "bold" if values is self._final else ""
-            bits = "" if values.get("bits_per_byte") is None else f"{values['bits_per_byte']:.4f}"
-            table.add_row(Text(name, style), Text(f"{values['nats_per_token']:.4f}", style), Text(bits, style))
+            figure = values["metrics"].get(metrics[0]) if metrics else values.get("bits_per_byte")
+            said = "" if figure is None else f"{figure:.4f}"
+            table.add_row(Text(name, style), Text(f"{values['nats_per_token']:.4f}", style), Text(said, style))
         return table
 
     def _print_samples(self, out: Console) -> None:
@@ -186,12 +191,13 @@ class Summary:
         path, state = self.session.run.path, self.session.state
         is_below = path.parent.resolve() == runs_folder().resolve()
         name = shlex.quote(path.name if is_below else str(path))
+        use = USES[self.session.task.kind].command.format(run=name)
         if state.step < state.plan.steps:
-            commands = [f"train --resume {name}", f"eval {name}", f"sample {name}"]
+            commands = [f"train --resume {name}", f"eval {name}", use]
         else:
             still_gaining = state.best is None or state.best.step > STILL_GAINING_SHARE * state.step
             more = f"train --resume {name} --steps {state.plan.steps * 2}"
-            commands = [f"sample {name} --samples 3", f"eval {name}", more if still_gaining else f"runs show {name}"]
+            commands = [use, f"eval {name}", more if still_gaining else f"runs show {name}"]
         out.print("Next:")
         for command in commands:
             out.print(f"  {program} {command}", soft_wrap=True)

@@ -43,6 +43,10 @@ class Rows:
         """How many ids each row has."""
         return np.diff(self.starts)
 
+    def take(self, chosen: Int64[np.ndarray, " _"]) -> Rows:
+        """Return some of the rows."""
+        return Rows.of(self.ids[self.starts[row] : self.starts[row + 1]] for row in chosen)
+
     def padded(self, chosen: Int64[np.ndarray, " B"]) -> tuple[Int32[np.ndarray, "B T"], Int64[np.ndarray, " B"]]:
         """Return the chosen rows, filled up at their ends to the longest of them, and their lengths."""
         lengths = self.lengths[chosen]

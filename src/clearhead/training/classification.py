@@ -13,26 +13,31 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clearhead.core.config import build
 from clearhead.core.errors import UserError
+from clearhead.core.events import read
 from clearhead.core.files import write_atomically
 from clearhead.core.run import Run
 from clearhead.generation.classifier import class_nats
 from clearhead.model.config import EncoderConfig
 from clearhead.model.masks import Padded
-from clearhead.store.load import tokenizer_of
+from clearhead.store.load import Loaded, tokenizer_of
 from clearhead.text.batches import Batch
-from clearhead.text.config import WordConfig
-from clearhead.text.records import named_input
+from clearhead.text.config import TextConfig, WordConfig
+from clearhead.text.records import Row, named_input, read_rows
 from clearhead.text.rows import RowOrder
+from clearhead.training.bag_of_words import train_bag
 from clearhead.training.config import ClassifyTaskConfig, RunConfig
 from clearhead.training.label_score import LabelScore
 from clearhead.training.labelled import (
     Labelled,
     LabelledData,
+    columns_of,
     describe,
     labelled,
     labels_of,
     read_parts,
+    require_known,
     reread_parts,
     train_on,
 )
@@ -118,6 +123,28 @@ class ClassificationTask(Task):
         )
         return cls(LabelledData(tokenizer, labels, training, validation, sources))
 
+    @classmethod
+    def assess(cls, loaded: Loaded, text: str | None, *, stride: int | None) -> dict[str, Any]:
+        if stride is not None:
+            raise UserError("--stride moves a language model's windows; a classifier reads each text whole.")
+        part = stored_part(loaded) if text is None else other_part(loaded, text)
+        context: int = loaded.description["config"]["model"]["context_length"]
+        found = score(loaded.model, part, tuple(loaded.run.data()["labels"]), context, sampled=False)
+        measured = {line["name"]: line["values"] for line in read(loaded.run.path) if line["event"] == "measured"}
+        return {
+            "run": loaded.run.name,
+            "step": loaded.step,
+            "split": "validation" if text is None else text,
+            "context_length": context,
+            "tokens_scored": found.tokens_scored,
+            "nats_per_token": found.nats_per_token,
+            "standard_error": found.standard_error,
+            "bits_per_byte": None,
+            "metrics": dict(found.metrics),
+            **found.details,
+            "baselines": measured.get("baselines") if text is None else None,
+        }
+
     @property
     def choices(self) -> int:
         return len(self.data.labels)
@@ -156,7 +183,18 @@ class ClassificationTask(Task):
         return sample
 
     def compared_with(self, config: RunConfig) -> dict[str, Any]:
-        return {"baselines": {}}
+        data, context = self.data, config.model.context_length
+        counts = np.bincount(data.training.targets, minlength=self.choices) + 1.0
+        even = np.tile(-np.log(counts / counts.sum()), (len(data.validation), 1))
+        bag = train_bag(data.training.texts, data.training.targets, self.choices)
+        found = {"most frequent label": even, "bag of words": bag.nats(data.validation.texts)}
+        scores = {name: LabelScore(nats, data.validation.targets, data.labels, context) for name, nats in found.items()}
+        return {
+            "baselines": {
+                name: {"nats_per_token": score.nats_per_token, "bits_per_byte": None, "metrics": dict(score.metrics)}
+                for name, score in scores.items()
+            }
+        }
 
     def demonstrate(self, model: nn.Module) -> list[str]:
         return [f"{text} → {said}" for text, said in self._said(model, spread_rows(self.data.validation, SHOWN_TEXTS))]
@@ -175,6 +213,32 @@ class ClassificationTask(Task):
             correction = "" if chosen == right else f", but it is {self.data.labels[right]}"
             said.append((text, f"{self.data.labels[chosen]} ({math.exp(-nats[chosen]):.0%}{correction})"))
         return said
+
+
+def stored_part(loaded: Loaded) -> Labelled:
+    """Return the rows that a run kept to be validated on."""
+    file = named_input(str(loaded.run.path / VALIDATION_ROWS_FILE))
+    rows = read_rows([file], columns_of(ClassifyTaskConfig()), TextConfig())
+    return of_run(loaded, rows)
+
+
+def other_part(loaded: Loaded, text: str) -> Labelled:
+    """Return the rows of another table, read as the run's own were.
+
+    Raises:
+        UserError: a row has a label that the run does not know.
+    """
+    settings = loaded.description["config"]
+    task = build(ClassifyTaskConfig, settings["task"], where="task")
+    rows = read_rows([named_input(text)], columns_of(task), build(TextConfig, settings["text"], where="text"))
+    require_known(rows, loaded.run.data()["labels"])
+    return of_run(loaded, rows)
+
+
+def of_run(loaded: Loaded, rows: Sequence[Row]) -> Labelled:
+    """Return rows as a run's model reads them."""
+    context: int = loaded.description["config"]["model"]["context_length"]
+    return labelled(rows, loaded.run.data()["labels"], loaded.tokenizer, context)
 
 
 def with_classes(model: EncoderConfig, labels: Sequence[str]) -> EncoderConfig:

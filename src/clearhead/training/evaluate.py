@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ TOKENS_AT_ONCE = 2**13
 """How many logits one forward pass of an evaluation may give (32 MB of them), and how many tokens it may read."""
 
 
+@runtime_checkable
 class Evaluation(Protocol):
     """What the loop asks of a score, whatever the task; a "token" is one target.
 

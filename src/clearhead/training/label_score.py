@@ -61,13 +61,18 @@ class LabelScore:
         return best
 
     @property
+    def accuracy(self) -> float:
+        """The share of right choices."""
+        return float((self.chosen == self.targets).mean())
+
+    @property
     def metrics(self) -> Mapping[str, float]:
         """Accuracy with its interval, and how far probabilities lie from the shares that turn out right."""
         right = int((self.chosen == self.targets).sum())
         low, high = wilson(right, len(self.targets))
         _, error = self._calibration()
         return {
-            "accuracy": right / len(self.targets),
+            "accuracy": self.accuracy,
             "accuracy_low": low,
             "accuracy_high": high,
             "calibration_error": error,

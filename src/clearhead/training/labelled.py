@@ -42,8 +42,7 @@ class Labelled:
 
     def take(self, chosen: Int64[np.ndarray, " _"]) -> Labelled:
         """Return some of them."""
-        rows = Rows.of(self.rows.ids[self.rows.starts[row] : self.rows.starts[row + 1]] for row in chosen)
-        return Labelled(rows, self.targets[chosen], tuple(self.texts[row] for row in chosen))
+        return Labelled(self.rows.take(chosen), self.targets[chosen], tuple(self.texts[row] for row in chosen))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,14 +132,19 @@ def labels_of(parts: Parts) -> tuple[str, ...]:
             f"The {len(counted)} training rows have {len(labels)} different labels, such as {labels[0][:40]!r}: "
             "name the column that holds the labels by --task.label."
         )
-    unknown = next((row for row in parts.validation if row.second not in labels), None)
+    require_known(parts.validation, labels)
+    return labels
+
+
+def require_known(rows: Sequence[Row], labels: Sequence[str]) -> None:
+    """Refuse rows with a label that training does not know."""
+    unknown = next((row for row in rows if row.second not in labels), None)
     if unknown is not None:
         known = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
         raise UserError(
             f"{unknown.place} has the label {unknown.second[:40]!r}, which the training rows do not have ({known}); "
             "mend it or leave it out."
         )
-    return labels
 
 
 def labelled(rows: Sequence[Row], labels: Sequence[str], tokenizer: Tokenizer, context_length: int) -> Labelled:

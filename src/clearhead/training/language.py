@@ -16,10 +16,11 @@ from clearhead.core.files import write_atomically
 from clearhead.core.run import Run
 from clearhead.generation.engine import Request, prompt_ids, write
 from clearhead.model.config import EncoderConfig, EncoderDecoderConfig, GptConfig, ModelConfig, PrefixConfig
-from clearhead.store.load import tokenizer_of
+from clearhead.store.load import Loaded, tokenizer_of
 from clearhead.text import shards
 from clearhead.text.batches import Batch, RandomOffsets, ShuffledWindows
 from clearhead.training import dataset
+from clearhead.training.assess import assess
 from clearhead.training.config import RandomOffsetsConfig, RunConfig
 from clearhead.training.dataset import Dataset
 from clearhead.training.evaluate import SAMPLED_TARGETS, Evaluator, Score
@@ -75,6 +76,10 @@ class LanguageTask(Task):
     def reopen(cls, run: Run, config: RunConfig) -> Self:
         validation = np.fromfile(run.path / runs.VALIDATION_FILE, dtype="<i4").astype(np.int32)
         return cls(dataset.reopen(tokenizer_of(run), validation, run.data(), run.path))
+
+    @classmethod
+    def assess(cls, loaded: Loaded, text: str | None, *, stride: int | None) -> dict[str, Any]:
+        return assess(loaded, text, stride=stride)
 
     @property
     def choices(self) -> int:

@@ -10,11 +10,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from torch import Tensor, nn
 
 from clearhead.core.run import Run
+from clearhead.store.load import Loaded
 from clearhead.text.batches import Batch
 from clearhead.text.tokenizer import Tokenizer
 from clearhead.training.config import RunConfig
@@ -28,6 +29,7 @@ Sample = Callable[[nn.Module], list[tuple[str, str, int]]]
 """Lets a model show what it can do: (what it was given, what it made of it, seed) each."""
 
 
+@runtime_checkable
 class BatchSource(Protocol):
     """The micro-batches of each training step, by the step's number alone."""
 
@@ -44,6 +46,7 @@ class BatchSource(Protocol):
         ...
 
 
+@runtime_checkable
 class Data(Protocol):
     """What every task's data have.
 
@@ -108,6 +111,15 @@ class Task(ABC):
 
         Raises:
             UserError: they are gone or are not what the run was trained on.
+        """
+
+    @classmethod
+    @abstractmethod
+    def assess(cls, loaded: Loaded, text: str | None, *, stride: int | None) -> dict[str, Any]:
+        """Score a trained model by the whole rule, on its validation part or on other data.
+
+        Raises:
+            UserError: the data do not suit the task, or a stride is given where there are no windows.
         """
 
     @property
