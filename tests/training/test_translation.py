@@ -101,7 +101,9 @@ def test_the_loss_of_a_batch_is_that_of_its_pairs_alone(table: Path, tmp_path: P
         total += float(((1 - label_smoothing) * right - label_smoothing * logs.mean(dim=-1).sum()).detach())
     assert float(together.total.detach()) == pytest.approx(total, rel=1e-4)
     assert together.weight == float(batch.weights.sum())
-    wrong = F.cross_entropy(model(batch.tokens, source=model.encode(batch.source)).flatten(0, 1), batch.targets.flatten())
+    wrong = F.cross_entropy(
+        model(batch.tokens, source=model.encode(batch.source)).flatten(0, 1), batch.targets.flatten()
+    )
     assert float(wrong.detach()) * batch.targets.numel() != pytest.approx(total, rel=1e-2), "padding would count"
 
 
@@ -150,12 +152,12 @@ def test_another_model_is_refused(table: Path, tmp_path: Path) -> None:
 
 
 def test_too_long_pairs_are_left_out_and_told(table: Path, tmp_path: Path) -> None:
-    model = EncoderDecoderConfig(
-        num_encoder_layers=1, num_decoder_layers=1, num_heads=2, width=20, context_length=13
-    )
+    model = EncoderDecoderConfig(num_encoder_layers=1, num_decoder_layers=1, num_heads=2, width=20, context_length=13)
     said: list[str] = []
     session = create([table], config_of(model=model), tmp_path / "run", notify=said.append)
     assert any("were left out" in sentence for sentence in said)
     assert max(batch.source.shape[1] for batch in session.batches(0)) <= 13
     with pytest.raises(UserError, match="No training pair fits"):
-        create([table], config_of(model=EncoderDecoderConfig(width=20, num_heads=2, context_length=2)), tmp_path / "two")
+        create(
+            [table], config_of(model=EncoderDecoderConfig(width=20, num_heads=2, context_length=2)), tmp_path / "two"
+        )

@@ -93,7 +93,25 @@ def show_labels(result: Mapping[str, Any]) -> None:
     )
 
 
-SHOWN = {"lm": show, "classify": show_labels}
+def show_pairs(result: Mapping[str, Any]) -> None:
+    """Print an assessment of a translator."""
+    from clearhead.show.readable import count
+    from clearhead.show.terminal import table
+
+    out, metrics = console(), result["metrics"]
+    rows = [(f"{result['run']}@{result['step']}", result["nats_per_token"], result["bits_per_byte"])]
+    rows += [
+        (name, each["nats_per_token"], each["bits_per_byte"]) for name, each in (result["baselines"] or {}).items()
+    ]
+    cells = [(name, f"{nats:.4f}", "" if bits is None else f"{bits:.4f}") for name, nats, bits in rows]
+    title = f"{count(result['tokens_scored'])} tokens of {result['split']}"
+    out.print(table(title, ("", "nats per token", "bits per byte"), cells))
+    out.print(", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+    if result["translation"]["signature"]:
+        out.print(f"BLEU by sacrebleu: {result['translation']['signature']}")
+
+
+SHOWN = {"lm": show, "classify": show_labels, "translate": show_pairs}
 
 
 def show_positions(nats: Sequence[float]) -> None:

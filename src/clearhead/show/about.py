@@ -25,6 +25,7 @@ class Use:
 USES = {
     "lm": Use("Let it write.", "sample {run} --samples 3", "What it writes"),
     "classify": Use("Let it choose a label.", 'classify {run} "a text of yours"', "What it chooses"),
+    "translate": Use("Let it translate.", 'translate {run} "a sentence of yours"', "What it translates"),
 }
 """By the task of a run, as run.json names it."""
 

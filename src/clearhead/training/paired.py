@@ -41,13 +41,7 @@ class Paired:
 
     def take(self, chosen: Int64[np.ndarray, " _"]) -> Paired:
         """Return some of the pairs."""
-        kept = [Rows.of(part.ids[part.starts[row] : part.starts[row + 1]] for row in chosen) for part in self.parts]
-        return Paired(*kept, tuple(self.rows[row] for row in chosen))
-
-    @property
-    def parts(self) -> tuple[Rows, Rows]:
-        """The sources and the targets."""
-        return self.sources, self.targets
+        return Paired(self.sources.take(chosen), self.targets.take(chosen), tuple(self.rows[row] for row in chosen))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

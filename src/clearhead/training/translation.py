@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from jaxtyping import Int64
 from torch import Tensor, nn
 
+from clearhead.core.config import build
 from clearhead.core.errors import UserError
+from clearhead.core.events import read
 from clearhead.core.files import write_atomically
 from clearhead.core.run import Run
 from clearhead.generation.beam import Search
@@ -21,10 +23,10 @@ from clearhead.generation.translator import end_of, target_nats, target_text, tr
 from clearhead.model.config import EncoderDecoderConfig
 from clearhead.model.encoder_decoder import EncoderDecoder
 from clearhead.model.masks import Full, Padded
-from clearhead.store.load import tokenizer_of
+from clearhead.store.load import Loaded, tokenizer_of
 from clearhead.text.batches import Batch
-from clearhead.text.config import BpeConfig
-from clearhead.text.records import named_input
+from clearhead.text.config import BpeConfig, TextConfig
+from clearhead.text.records import Row, named_input, read_rows
 from clearhead.text.rows import RowOrder
 from clearhead.training.config import RunConfig, TranslateTaskConfig
 from clearhead.training.objective import Loss
@@ -32,7 +34,9 @@ from clearhead.training.pair_score import PairScore, has_sacrebleu, overlap_of
 from clearhead.training.paired import (
     Paired,
     PairedData,
+    columns_of,
     describe,
+    paired,
     prepared,
     read_pairs,
     reread_pairs,
@@ -117,6 +121,30 @@ class TranslationTask(Task):
         training, validation = prepared(parts, tokenizer, config.model.context_length, lambda _: None)
         return cls(PairedData(tokenizer, training, validation, sources), config.task.label_smoothing)
 
+    @classmethod
+    def assess(cls, loaded: Loaded, text: str | None, *, stride: int | None) -> dict[str, Any]:
+        if stride is not None:
+            raise UserError("--stride moves a language model's windows; a translator reads each source whole.")
+        tokenizer, context = loaded.tokenizer, int(loaded.model.context_length)  # type: ignore[arg-type]
+        part = paired(stored_or_other(loaded, text), tokenizer, context)
+        found = replace(
+            score(loaded.model, tokenizer, part), overlap=written_overlap(loaded.model, tokenizer, part, Search())
+        )
+        measured = {line["name"]: line["values"] for line in read(loaded.run.path) if line["event"] == "measured"}
+        return {
+            "run": loaded.run.name,
+            "step": loaded.step,
+            "split": "validation" if text is None else text,
+            "context_length": context,
+            "tokens_scored": found.tokens_scored,
+            "nats_per_token": found.nats_per_token,
+            "standard_error": found.standard_error,
+            "bits_per_byte": found.bits_per_byte,
+            "metrics": dict(found.metrics),
+            **found.details,
+            "baselines": measured.get("baselines") if text is None else None,
+        }
+
     @property
     def choices(self) -> int:
         return self.data.tokenizer.vocabulary_size
@@ -189,6 +217,16 @@ class TranslationTask(Task):
             (row.first, target if target == row.second else f"{target} (and not {row.second})")
             for row, target in zip(part.rows, written, strict=True)
         ]
+
+
+def stored_or_other(loaded: Loaded, text: str | None) -> list[Row]:
+    """Return the pairs that a run is validated on, or those of a table."""
+    task = build(TranslateTaskConfig, loaded.description["config"]["task"], where="task")
+    config = build(TextConfig, loaded.description["config"]["text"], where="text")
+    if text is not None:
+        return read_rows([named_input(text)], columns_of(task), config)
+    stored = named_input(str(loaded.run.path / VALIDATION_PAIRS_FILE))
+    return read_rows([stored], columns_of(TranslateTaskConfig()), TextConfig())
 
 
 def target_loss(model: EncoderDecoder, batch: Batch[Tensor], label_smoothing: float = 0.0) -> Loss:
