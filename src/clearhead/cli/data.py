@@ -16,7 +16,7 @@ KINDS = ("stories", "sentiment", "pairs")
 ACTIONS = {
     "list": "Name the texts that can be had.",
     "get": "Fetch a text from the network, and say where it lies.",
-    "tales": "Write built-in stories to standard output, divided by blank lines; sentences with their sentiment; pairs.",
+    "tales": "Write built-in stories to standard output, divided by blank lines; or sentences (--kind).",
 }
 
 

@@ -199,7 +199,8 @@ class TranslationTask(Task):
         nats = -np.log(counts / counts.sum())[data.validation.targets.ids]
         total = nats.sum() / (np.log(2) * num_bytes_of(data.validation))
         bits = float(total) if data.tokenizer.lossless else None
-        return {"baselines": {"frequency": {"nats_per_token": float(nats.mean()), "bits_per_byte": bits}}}
+        frequency = {"nats_per_token": float(nats.mean()), "bits_per_byte": bits, "metrics": {}}
+        return {"baselines": {"how frequent tokens are": frequency}}
 
     def demonstrate(self, model: nn.Module) -> list[str]:
         said = self._said(model, spread_pairs(self.data.validation, SHOWN_PAIRS))
