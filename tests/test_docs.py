@@ -275,7 +275,8 @@ def classes(document: Path) -> dict[str, str]:
     for fence, _ in python_blocks(document):
         for node in ast.parse(fence.text).body:
             if isinstance(node, ast.ClassDef):
-                found[node.name] = ast.get_source_segment(fence.text, node) or ""
+                first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+                found[node.name] = "\n".join(fence.text.splitlines()[first - 1 : node.end_lineno])
     return found
 
 
@@ -315,19 +316,21 @@ for line in sys.stdin:
 """
 
 
-def test_the_seven_parts_become_settings(extended: Path) -> None:
+def test_the_parts_become_settings(extended: Path) -> None:
     (lines,) = [fence.text.replace("$ ", "") for fence in fences(EXTENDING) if fence.language == "console"]
     run_python(RUN_LINES, lines.replace("--steps", "--quiet --steps"))
     assert (extended / "runs/code/checkpoints/step-3").is_dir()
     stored = json.loads((extended / "runs/code/run.json").read_text())["config"]
     model = stored["model"]
-    kinds = [section["kind"] for section in (model["positions"], model["norm"], model["feed_forward"])]
+    kinds = [model[section]["kind"] for section in ("positions", "mask", "norm", "feed_forward")]
     kinds += [stored[section]["kind"] for section in ("tokenizer", "schedule", "optimizer")]
-    assert kinds == ["relative", "tanh", "bilinear", "indent", "inverse_root", "sgd"]
+    assert kinds == ["relative", "strided", "tanh", "bilinear", "indent", "inverse_root", "sgd"]
+    other = json.loads((extended / "runs/fading/run.json").read_text())["config"]["model"]
+    assert other["mixer"]["kind"] == "fading"
 
 
 @pytest.mark.slow
-def test_the_seven_parts_pass_the_checks(extended: Path) -> None:
+def test_the_parts_pass_the_checks(extended: Path) -> None:
     shutil.copy(ROOT / "pyproject.toml", extended)
     changed = sorted(set(re.findall(r"^--- (.+)$", EXTENDING.read_text(), re.MULTILINE)))
     for check in (["mypy"], ["ruff", "check", *changed], ["ruff", "format", "--check", *changed]):

@@ -50,13 +50,12 @@ LIBRARIES: dict[str, set[str]] = {
     "store": {"jaxtyping", "numpy", "safetensors", "torch"},
     "generation": {"jaxtyping", "numpy", "torch"},
     "convert": {"jaxtyping", "torch"},
+    "convert/parity.py": {"numpy", "transformers"},
     "training": {"jaxtyping", "numpy", "torch"},
     "training/pair_score.py": {"sacrebleu"},
     "lab": {"jaxtyping", "numpy", "torch"},
     FACADE: {"torch"},
     "cli": {"numpy", "rich"},
-    "cli/evaluate.py": {"torch"},  # both only say how many threads torch may use, after the arguments are read
-    "cli/sample.py": {"torch"},
     "cli/translate.py": {"torch"},
 }
 """What each package, or one file of it, may import beside Python's own library."""

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from clearhead.model.attention import Attention, Kernel, explicit, fused
-from clearhead.model.config import FeedForwardConfig, RMSNormConfig, SwiGLUConfig
+from clearhead.core.errors import UserError
+from clearhead.model.attention import Kernel, explicit, flex, fused
 from clearhead.model.laws import Nothing, OnlyEarlier
-from clearhead.model.layers import Block, ShortConvolution, build_feed_forward, build_norm
-from clearhead.model.masks import Causal, Full, Mask
-from clearhead.model.positions import Rotary
+from clearhead.model.masks import Causal, Full, Graph, Mask, PerDocument, Prefix, Window
 
 HEADS, HEAD_WIDTH, BATCH = 6, 7, 2
 
@@ -65,6 +62,33 @@ def test_fused_equals_explicit(mask: Mask, lengths: tuple[int, int], with_bias: 
     bias = bias_of(*lengths) if with_bias else None
     for kv_heads in (6, 3, 2, 1):
         assert disagreement(fused, explicit, inputs(*lengths, kv_heads), mask, bias) <= 1e-5
+
+
+DOCUMENTS = torch.tensor([[0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 2], [0, 1, 1, 1, 1, 1, 1, 1, 2, 3, 3]])
+BOUND = (Window(3), Prefix(4), PerDocument().bind(DOCUMENTS), Graph(((0, 2), (2, 2), (9, 2), (3, 10), (10, 9))))
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("lengths", LENGTHS)
+@pytest.mark.parametrize("mask", BOUND, ids=lambda mask: type(mask).__name__)
+def test_fused_equals_explicit_under_every_mask(mask: Mask, lengths: tuple[int, int], with_bias: bool) -> None:
+    bias = bias_of(*lengths) if with_bias else None
+    assert disagreement(fused, explicit, inputs(*lengths, 3), mask, bias) <= 1e-5
+
+
+@pytest.mark.parametrize("lengths", [(5, 11)])
+@pytest.mark.parametrize("mask", [*MASKS, *BOUND], ids=lambda mask: type(mask).__name__)
+def test_flex_equals_explicit(mask: Mask, lengths: tuple[int, int]) -> None:
+    q, k, v, _ = inputs(*lengths, 3)
+    bias = bias_of(*lengths)
+    for settings in ((mask,), (mask, bias), (mask, bias[:1])):
+        torch.testing.assert_close(flex(q, k, v, *settings), explicit(q, k, v, *settings), rtol=0, atol=1e-5)
+
+
+def test_flex_refuses_by_name_what_torch_cannot_do_here() -> None:
+    q, k, v, _ = inputs(5, 5, 6)
+    with pytest.raises(UserError, match=r"The flex kernel cannot do this here .*; set model\.kernel = fused\."):
+        flex(q.requires_grad_(), k, v, Causal())
 
 
 def by_hand(q: Tensor, k: Tensor, v: Tensor, mask: Mask, bias: Tensor | None = None, tap: None = None) -> Tensor:
@@ -120,60 +144,3 @@ def without_gradient_to_keys(
 @pytest.mark.parametrize("broken", [unscaled, deaf_to_masks, deaf_to_bias, shared_in_turn, without_gradient_to_keys])
 def test_a_broken_kernel_disagrees(broken: Kernel) -> None:
     assert disagreement(broken, explicit, inputs(5, 11, 3), Causal(), bias_of(5, 11)) > 1e-3
-
-
-# Gradients against differences of the function itself, in double precision.
-
-
-def tiny_block(kernel: Kernel, feed_forward: FeedForwardConfig | SwiGLUConfig) -> Block:
-    norm = RMSNormConfig(gain=True)
-    attention = Attention(8, 2, 1, kernel, bias=True, qk_norm=True)
-    block = Block(
-        build_norm(norm, 8),
-        attention,
-        build_norm(norm, 8),
-        ShortConvolution(8, 2),
-        build_feed_forward(feed_forward, 8, bias=True),
-        dropout=0.0,
-    )
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for parameter in block.parameters():
-            parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator))
-    return block.double()
-
-
-def differentiable(block: Block) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
-    """Return a block as a function of its input and every parameter, and where to differentiate it."""
-    names = [name for name, _ in block.named_parameters()]
-    x = torch.randn(1, 3, 8, generator=torch.Generator().manual_seed(7), dtype=torch.float64, requires_grad=True)
-    settings = {"mask": Causal(), "positions": Rotary(3, 4, 10.0)}
-
-    def function(x: Tensor, *parameters: Tensor) -> Tensor:
-        out: Tensor = torch.func.functional_call(block, dict(zip(names, parameters, strict=True)), x, settings)
-        return out
-
-    return function, (x, *(parameter.detach().requires_grad_() for parameter in block.parameters()))
-
-
-@pytest.mark.parametrize("feed_forward", [FeedForwardConfig(factor=0.5), SwiGLUConfig(factor=1.0)])
-@pytest.mark.parametrize("kernel", [explicit, fused])
-def test_the_gradients_of_a_block_are_its_slopes(
-    kernel: Kernel, feed_forward: FeedForwardConfig | SwiGLUConfig
-) -> None:
-    function, at = differentiable(tiny_block(kernel, feed_forward))
-    assert torch.autograd.gradcheck(function, at, eps=1e-6, atol=1e-7, rtol=1e-5)
-
-
-class WrongSlope(nn.Module):
-    """Gives back its input, with 1.01 times the gradient."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return 1.01 * x - (0.01 * x).detach()
-
-
-def test_a_wrong_gradient_is_found() -> None:
-    block = tiny_block(explicit, FeedForwardConfig(factor=0.5))
-    block.attention_norm = nn.Sequential(block.attention_norm, WrongSlope())
-    function, at = differentiable(block)
-    assert not torch.autograd.gradcheck(function, at, eps=1e-6, atol=1e-7, rtol=1e-5, raise_exception=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from clearhead.core import events
-from clearhead.core.errors import DamagedFile
+from clearhead.core.errors import DamagedFile, UserError
 from clearhead.core.events import Journal, Sampled, Started, Stepped, Stopped
 
 
@@ -111,3 +111,39 @@ def test_recording_passes_events_on(tmp_path: Path) -> None:
 
 def test_no_journal_is_an_empty_one(tmp_path: Path) -> None:
     assert events.read(tmp_path) == []
+
+
+def test_lines_lost_after_the_end_are_missed(tmp_path: Path) -> None:
+    write(tmp_path, stepped(1), Stopped(step=1, tokens=7, seconds=1.0, reason="budget", message=""))
+    events.verify(tmp_path)
+    whole = (tmp_path / events.FILE).read_bytes()
+    for kept in (0, whole.index(b"\n") + 1, len(whole) - 1):
+        (tmp_path / events.FILE).write_bytes(whole[:kept])
+        with pytest.raises(DamagedFile, match=r"events\.jsonl"):
+            events.verify(tmp_path)
+    write(tmp_path, stepped(2))
+    assert not (tmp_path / events.SEAL).exists()
+    events.verify(tmp_path)
+
+
+def test_a_line_that_finds_no_room_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    journal = Journal(tmp_path)
+    journal.write(stepped(1))
+    before = (tmp_path / events.FILE).read_bytes()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, limit[1]))
+    try:
+        with pytest.raises(UserError, match=r"Cannot write .*events\.jsonl: .*No space|too large"):
+            journal.write(stepped(2))
+        assert (tmp_path / events.FILE).read_bytes() == before
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    journal.write(stepped(2))
+    journal.close()
+    assert [line["step"] for line in events.read(tmp_path)] == [1, 2]
+
+
+def test_a_name_that_is_not_utf8_is_told(tmp_path: Path) -> None:
+    write(tmp_path, Sampled(step=1, tokens=7, seconds=0.5, prompt="", text="\udce9", seed=3), stepped(2))
+    assert events.read(tmp_path)[0]["text"] == "\udce9"

@@ -1,6 +1,7 @@
 """Files are whole or not there."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clearhead.core import files
-from clearhead.core.errors import DamagedFile, UserError
+from clearhead.core.errors import DamagedFile, NewerFormat, UserError
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,3 +104,65 @@ def test_a_held_folder_names_its_holder_until_that_dies(tmp_path: Path) -> None:
         other.kill()
     with files.lock(tmp_path):
         pass
+
+
+@pytest.mark.parametrize(
+    "change", [(b'"format": 1', b'"format":  1'), (b'"bytes": 3', b'"bytes": 4'), (b'"x"', b'"y"')]
+)
+def test_a_changed_manifest_is_refused(tmp_path: Path, change: tuple[bytes, bytes]) -> None:
+    with files.new_folder(tmp_path / "f") as folder:
+        (folder / "x").write_bytes(b"123")
+    path = tmp_path / "f" / files.MANIFEST
+    path.write_bytes(path.read_bytes().replace(*change))
+    with pytest.raises(DamagedFile):
+        files.verify_folder(tmp_path / "f")
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/hosts", "a\0"])
+def test_a_manifest_lists_only_what_lies_below(tmp_path: Path, name: str) -> None:
+    entry = {"bytes": 1, "sha256": "0"}
+    (tmp_path / files.MANIFEST).write_text(files.to_json({"format": 1, "files": {name: entry}}))
+    with pytest.raises(DamagedFile, match="not a manifest"):
+        files.verify_folder(tmp_path)
+
+
+def test_a_manifest_of_a_newer_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / files.MANIFEST).write_text(files.to_json({"format": 2, "files": {}}))
+    with pytest.raises(NewerFormat, match="format 2"):
+        files.verify_folder(tmp_path)
+
+
+def test_a_name_that_is_not_utf8_comes_back(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.txt")
+    files.write_atomically(tmp_path / "a.json", files.to_json({"name": name, "text": "\\ud800 é"}))
+    assert files.read_json(tmp_path / "a.json") == {"name": name, "text": "\\ud800 é"}
+
+
+def test_a_removed_folder_is_gone_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "x").write_bytes(b"123")
+
+    def killed(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            files.remove_folder(tmp_path / "f")
+    assert not (tmp_path / "f").exists()
+    assert [".tmp-" in entry.name for entry in tmp_path.iterdir()] == [True]
+    (tmp_path / "f").mkdir()
+    files.remove_folder(tmp_path / "f")
+    assert not (tmp_path / "f").exists()
+
+
+def test_a_lock_holds_where_its_number_finds_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with files.lock(tmp_path):
+            patch.undo()
+            with pytest.raises(UserError, match="number unknown"), files.lock(tmp_path):
+                pass

@@ -7,6 +7,7 @@ import pytest
 
 from clearhead.core import run as runs
 from clearhead.core.errors import DamagedFile, NewerFormat, UserError
+from clearhead.core.migrations import FORMAT
 from clearhead.core.run import Run
 
 
@@ -25,7 +26,7 @@ def lay_down(path: Path) -> Run:
 def test_a_run_appears_whole(folder: Path) -> None:
     run = lay_down(folder / "a-1")
     run.verify()
-    assert run.describe() == {"format": 1, "name": "a-1"}
+    assert run.describe() == {"format": FORMAT, "name": "a-1"}
     assert [entry.name for entry in folder.iterdir()] == ["a-1"]
 
 
@@ -84,8 +85,8 @@ def test_an_occupied_place_is_refused(folder: Path) -> None:
 
 def test_a_newer_format_is_refused(folder: Path) -> None:
     run = lay_down(folder / "a-1")
-    (run.path / "run.json").write_text(json.dumps({"format": 2}))
-    with pytest.raises(NewerFormat, match="format 2"):
+    (run.path / "run.json").write_text(json.dumps({"format": FORMAT + 1}))
+    with pytest.raises(NewerFormat, match=f"format {FORMAT + 1}"):
         run.describe()
 
 

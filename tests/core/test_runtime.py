@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from clearhead.core import runtime
 from clearhead.core.errors import UserError
-from clearhead.core.runtime import Runtime, available_cores, choose_device, choose_threads
+from clearhead.core.runtime import Runtime, available_cores, choose_device, choose_precision, choose_threads
 
 
 def test_an_unknown_device_is_one_sentence() -> None:
@@ -22,6 +23,23 @@ def test_threads_are_probed_and_bounded() -> None:
     for wanted in (0, 10_000):
         with pytest.raises(UserError, match="--threads must lie between"):
             choose_threads(wanted)
+
+
+def test_bf16_is_chosen_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    for able in (True, False):
+        monkeypatch.setattr(runtime, "multiplies_bf16", lambda _, able=able: able)
+        assert choose_precision(None, "cpu", width=128) == ("bf16" if able else "fp32")
+        assert choose_precision(None, "cpu", width=32) == "fp32"
+        assert choose_precision("bf16", "cpu", width=32) == "bf16"
+        assert choose_precision("fp32", "cpu", width=128) == "fp32"
+
+
+def test_a_cpu_that_tells_nothing_has_no_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    for told, able in (({}, False), ({"avx512_bf16": False}, False), ({"amx_bf16": True}, True)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda told=told: told, raising=False)
+        assert runtime.multiplies_bf16("cpu") is able
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not runtime.multiplies_bf16("cpu")
 
 
 def test_bf16_products_leave_weights_alone() -> None:

@@ -73,7 +73,7 @@ def check(terminal: Terminal, command: str, sentence: str) -> None:
         ("config --preset lecture-big", 'no preset lecture-big.*"lecture'),
         ("train my.txt --tokenizer xyz", 'tokenizer.kind must be "char", .*"huggingface" or "saved", not \'xyz\''),
         ("tokens show hi --tokenizer xyz", "tokenizer.kind must be .*\"bpe\".*not 'xyz'"),
-        ("train my.txt --model.positions.kind rotery", '"learned", "rotary" or "none", not \'rotery\''),
+        ("train my.txt --model.positions.kind rotery", 'or "fourier", not \'rotery\'. Did you mean "rotary"'),
         ("train my.txt --device abacus", "device abacus is not available here; leave --device out"),
         ("train my.txt --task sing", "There is no task sing; there are lm, classify"),
         ("train my.txt --task classify", "is no table of rows"),

@@ -15,13 +15,18 @@ from clearhead.core.errors import UserError
 from clearhead.model import shapes
 from clearhead.model.config import (
     BigramConfig,
+    ConcatenatedConfig,
     FeedForwardConfig,
+    FourierConfig,
     GptConfig,
     LayerNormConfig,
     LearnedConfig,
+    PrefixConfig,
     RMSNormConfig,
     RotaryConfig,
+    SinusoidalConfig,
     SwiGLUConfig,
+    WindowConfig,
     nearest_divisors,
 )
 
@@ -50,6 +55,16 @@ MISTAKES: dict[str, Callable[[], object]] = {
     "dropout must be at least 0 and below 1, not -0.1.": lambda: GptConfig(dropout=-0.1),
     "logit_softcap must be above 0, not 0.0.": lambda: GptConfig(logit_softcap=0.0),
     "base must be above 0, not -1.0.": lambda: RotaryConfig(base=-1.0),
+    "amplitude must be above 0, not 0.0.": lambda: SinusoidalConfig(amplitude=0.0),
+    "share must be above 0 and below 1, not 1.0.": lambda: ConcatenatedConfig(share=1.0),
+    "num_frequencies must be at least 1, not 0.": lambda: FourierConfig(num_frequencies=0),
+    "length must be at least 1, not 0.": lambda: WindowConfig(length=0),
+    "longest must be at least 1, not 0.": lambda: PrefixConfig(longest=0),
+    "concatenated positions leave the embedding narrower than the head, so they need tied_head = false.": (
+        lambda: GptConfig(positions=ConcatenatedConfig(), tied_head=True)
+    ),
+    "concatenated positions with share = 0.001 of width = 192 leave no channel to the position or none to the token; "
+    "a share of 0.5 leaves both some.": lambda: GptConfig(positions=ConcatenatedConfig(share=0.001)),
     "epsilon must be above 0, not 0.0.": lambda: LayerNormConfig(epsilon=0.0),
     "epsilon must be above 0, not -1e-06.": lambda: RMSNormConfig(epsilon=-1e-6),
     "factor must be above 0, not 0.0.": lambda: FeedForwardConfig(factor=0.0),

@@ -10,8 +10,9 @@ from torch import nn
 
 from clearhead.core.errors import UserError
 from clearhead.model.build import build_model
-from clearhead.model.config import CausalConfig, EncoderConfig, FullConfig
+from clearhead.model.config import CausalConfig
 from clearhead.model.encoder import Encoder, mean_of
+from clearhead.model.families import EncoderConfig, FullConfig
 from clearhead.model.masks import Causal, Full, Padded, Window
 
 CONFIG = EncoderConfig(

@@ -10,8 +10,9 @@ from clearhead.core.errors import UserError
 from clearhead.model import laws
 from clearhead.model.build import build_model
 from clearhead.model.cache import Cache
-from clearhead.model.config import AlibiConfig, EncoderDecoderConfig, LearnedConfig, SinusoidalConfig
+from clearhead.model.config import AlibiConfig, LearnedConfig, SinusoidalConfig
 from clearhead.model.encoder_decoder import EncoderDecoder
+from clearhead.model.families import EncoderDecoderConfig
 from clearhead.model.masks import Full, Mask, Padded
 
 VOCABULARY = 13

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from clearhead.core.errors import UserError
 from clearhead.model import shapes
 from clearhead.model.build import build_model
-from clearhead.model.config import BigramConfig, GptConfig, LayerNormConfig, LearnedConfig, ModelConfig
+from clearhead.model.config import BigramConfig, GptConfig, LanguageModelConfig, LayerNormConfig, LearnedConfig
 from clearhead.model.ladder import Bigram
 from clearhead.model.masks import Full
 from clearhead.model.transformer import GPT
@@ -30,7 +30,7 @@ def tokens(rows: int = 3, length: int = CONTEXT_LENGTH) -> Tensor:
     return torch.randint(VOCABULARY_SIZE, (rows, length), generator=torch.Generator().manual_seed(5))
 
 
-def parameters(config: ModelConfig, vocabulary_size: int) -> int:
+def parameters(config: LanguageModelConfig, vocabulary_size: int) -> int:
     with torch.device("meta"):
         model = GPT(config, vocabulary_size) if isinstance(config, GptConfig) else Bigram(config, vocabulary_size)
     return sum(parameter.numel() for parameter in model.parameters())
@@ -123,7 +123,7 @@ def test_the_stream_does_not_grow_with_depth() -> None:
 
 
 @pytest.mark.parametrize("config", [SMALL, BigramConfig()])
-def test_a_seed_decides_the_weights_and_leaves_the_global_state(config: ModelConfig) -> None:
+def test_a_seed_decides_the_weights_and_leaves_the_global_state(config: LanguageModelConfig) -> None:
     before = torch.get_rng_state()
     first, again, other = (build_model(config, VOCABULARY_SIZE, seed=seed).state_dict() for seed in (3, 3, 4))
     assert torch.equal(before, torch.get_rng_state())

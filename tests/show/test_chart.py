@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from clearhead.show.chart import Chart, Level, Line, draw, nice_ticks, round_numbers, spread, thinned
@@ -83,6 +83,7 @@ def test_a_flat_line_at_one_point_can_be_drawn() -> None:
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.integers(2, 12))
+@example(1.0, 0.001, 10)
 @settings(max_examples=200, deadline=None)
 def test_nice_ticks_lie_inside_and_are_evenly_spaced(low: float, span: float, at_most: int) -> None:
     ticks = nice_ticks(low, low + span, at_most)

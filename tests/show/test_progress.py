@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from io import StringIO
 from typing import Any
@@ -27,7 +28,7 @@ def test_plain_lines_tell_evaluations_and_a_few_steps(make_run: MakeRun) -> None
     lines = _shown(make_run(steps=100)[1]).splitlines()
     assert "baselines: unigram 3.347, bigram 2.485, 5-gram 1.761" in lines
     assert "warning: Some of it was seen. Try: clearhead eval" in lines
-    assert sum(": loss " in line for line in lines) == 11
+    assert sum(": loss " in line for line in lines) == 21
     assert sum(": validation " in line for line in lines) == 11
     assert lines[-2:] == [
         "step 100/100: validation 1.914 nats per token, 2.761 bits per byte on the whole text",
@@ -40,6 +41,26 @@ def test_the_time_left_follows_the_speed_of_the_steps(make_run: MakeRun) -> None
     said = _shown(make_run(steps=1000, until=200, reason=None)[1])
     assert "step 200/1,000: loss" in said
     assert "5,003 tokens/s, 6:40 left" in said  # 800 steps of half a second
+
+
+def told_steps(steps: int, log_every: int, seconds_per_step: float) -> list[int]:
+    """Return the steps of a run that get a plain line."""
+    event = {"event": "stepped", "loss": 1.0, "learning_rate": 0.1, "grad_norm": 1.0, "tokens_per_second": 7.0}
+    planned = {"event": "planned", "steps": steps, "step": 0, "seconds": 0.0}
+    stepped = [event | {"step": at, "seconds": at * seconds_per_step} for at in range(log_every, steps + 1, log_every)]
+    said = re.findall(r"step ([\d,]+)/.*: loss", _shown([planned, *stepped]))
+    return [int(step.replace(",", "")) for step in said]
+
+
+def test_the_first_step_is_told_also_where_few_are_logged() -> None:
+    assert told_steps(12_345, 10, 0.001)[:3] == [10, 620, 1240]
+    assert 20 <= len(told_steps(12_345, 10, 0.001)) <= 22
+
+
+def test_slow_steps_are_told_after_ten_seconds_and_a_long_run_at_growing_distances() -> None:
+    assert told_steps(1000, 1, 4.0)[:4] == [1, 4, 7, 10]
+    late = [step for step in told_steps(100_000, 1, 4.0) if step > 50_000]
+    assert 20 < len(late) < 60
 
 
 def test_quiet_shows_warnings_alone(make_run: MakeRun) -> None:

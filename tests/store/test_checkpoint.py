@@ -16,7 +16,7 @@ TENSORS = {"a.weight": torch.arange(15.0).view(3, 5), "b": torch.tensor(2.0)}
 
 def stored(run: Run, step: int, best: int | None = None, *, resumable: bool = True) -> Path:
     named = None if best is None else {"step": best, "nats_per_token": 1.0, "weights": "raw"}
-    optimizer = {"a.weight/momentum": torch.ones(3, 5) * step} if resumable else {}
+    optimizer = {"a.weight/momentum": torch.ones(3, 5) * step} if resumable else None
     return checkpoint.save(run, Checkpoint(step, TENSORS, {"step": step, "best": named}, None, optimizer))
 
 
@@ -29,6 +29,7 @@ def test_everything_comes_back_to_the_bit(run: Run) -> None:
     stored(run, 7)
     back = checkpoint.load(run, 7)
     assert all(torch.equal(back.model[name], TENSORS[name]) for name in TENSORS)
+    assert back.optimizer is not None
     assert torch.equal(back.optimizer["a.weight/momentum"], torch.ones(3, 5) * 7)
     assert back.state == {"step": 7, "best": None}
     assert back.average is None
@@ -74,6 +75,13 @@ def test_a_step_that_is_being_written_does_not_count(run: Run) -> None:
     assert run.steps() == [5]
 
 
+def test_an_optimizer_without_memory_can_be_resumed_from(run: Run) -> None:
+    checkpoint.save(run, Checkpoint(3, TENSORS, {"step": 3, "best": None}, None, {}))
+    stored(run, 4, resumable=False)
+    assert checkpoint.newest(run)[0] == 3
+    assert checkpoint.load(run, 3).optimizer == {}
+
+
 def test_rotation_keeps_the_best_and_the_newest_two(run: Run) -> None:
     for step in (1, 2, 3, 4, 5):
         stored(run, step, best=2)
@@ -86,8 +94,8 @@ def test_rotation_leaves_the_weights_of_spaced_steps(run: Run) -> None:
         stored(run, step, best=5)
     checkpoint.rotate(run, "spaced", frozenset({1, 3}))
     assert run.steps() == [1, 3, 4, 5]
-    assert checkpoint.load(run, 1).optimizer == {}
-    assert checkpoint.load(run, 4).optimizer != {}
+    assert checkpoint.load(run, 1).optimizer is None
+    assert checkpoint.load(run, 4).optimizer
     assert checkpoint.newest(run)[0] == 5
 
 
@@ -148,3 +156,27 @@ def test_shared_weights_are_stored_once() -> None:
     tied = torch.nn.ModuleDict({"a": torch.nn.Linear(3, 3, bias=False), "b": torch.nn.Linear(3, 3, bias=False)})
     tied["b"].weight = tied["a"].weight
     assert list(checkpoint.model_tensors(tied)) == ["a.weight"]
+
+
+def test_a_damaged_older_step_does_not_end_the_run(run: Run) -> None:
+    for step in (1, 2, 3):
+        stored(run, step, best=3)
+    (run.step_folder(1) / "manifest.json").write_text("?")
+    checkpoint.rotate(run, "newest", frozenset())
+    assert run.steps() == [2, 3]
+
+
+def test_nothing_is_removed_while_the_newest_step_is_damaged(run: Run) -> None:
+    for step in (1, 2, 3, 4):
+        stored(run, step, best=4)
+    (run.step_folder(4) / "state.json").unlink()
+    checkpoint.rotate(run, "newest", frozenset())
+    assert run.steps() == [1, 2, 3, 4]
+
+
+def test_a_step_in_the_place_of_another_is_refused(run: Run) -> None:
+    stored(run, 1)
+    stored(run, 2).rename(run.step_folder(3))
+    with pytest.raises(DamagedFile, match="step-3 holds step 2"):
+        checkpoint.load(run, 3)
+    assert checkpoint.newest(run)[0] == 1

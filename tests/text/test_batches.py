@@ -53,6 +53,18 @@ def all_starts(source: TrainingBatches, num_steps: int) -> np.ndarray:
 # --- what a batch holds
 
 
+@pytest.mark.parametrize("parts", [1, 2, 3, 5, 7, 11])
+def test_a_cut_batch_has_the_same_rows(parts: int) -> None:
+    batch = Batch(np.arange(35).reshape(7, 5), np.arange(35).reshape(7, 5) + 1, weights=np.ones((7, 5)))
+    cut = batch.cut(parts)
+    sizes = [len(part.tokens) for part in cut]
+    assert len(cut) == min(parts, 7)
+    assert 1 <= min(sizes) <= max(sizes) <= min(sizes) + 1
+    for name in ("tokens", "targets", "weights"):
+        assert np.array_equal(np.concatenate([getattr(part, name) for part in cut]), getattr(batch, name))
+    assert all(part.documents is None for part in cut)
+
+
 @BOTH
 def test_targets_are_the_tokens_shifted_by_one(kind: type[TrainingBatches]) -> None:
     source = batches(kind)
@@ -65,6 +77,45 @@ def test_targets_are_the_tokens_shifted_by_one(kind: type[TrainingBatches]) -> N
     assert batch.weights is None
     assert batch.tokens.flags.c_contiguous
     assert batch.targets.flags.c_contiguous
+
+
+@BOTH
+def test_documents_begin_at_their_end_mark(kind: type[TrainingBatches]) -> None:
+    source = replace(batches(kind), tokens=Remainders(997), end=0)
+    (batch,) = source(3)
+    for tokens, documents in zip(batch.tokens.tolist(), batch.documents.tolist(), strict=True):
+        for t in range(7):
+            assert documents[t] == tokens[: t + 1].count(0)
+    assert len(np.unique(batch.documents)) > 1
+    assert batches(kind)(3)[0].documents is None
+
+
+class Remainders(Counting):
+    """The text whose token at place i is i modulo 5."""
+
+    def gather(self, starts: np.ndarray, length: int) -> np.ndarray:
+        return super().gather(starts, length) % 5
+
+
+@BOTH
+def test_a_prefix_of_each_sequence_weighs_nothing(kind: type[TrainingBatches]) -> None:
+    source = replace(batches(kind), longest_prefix=4)
+    weights = np.concatenate([source(step)[0].weights for step in range(50)])
+    assert weights.dtype == np.float32
+    assert set(np.unique(weights)) == {0.0, 1.0}
+    assert (np.diff(weights, axis=1) >= 0).all()
+    given = (weights == 0).sum(axis=1)
+    assert set(given) == {0, 1, 2, 3}
+    assert np.bincount(given).min() > len(given) / 8
+    cut = np.concatenate([part.weights for part in replace(source, micro_batches=3)(7)])
+    assert (cut == source(7)[0].weights).all()
+    other = replace(source, seed=6)(7)[0].weights
+    assert (other != source(7)[0].weights).any()
+
+
+def test_a_prefix_never_takes_the_last_target() -> None:
+    weights = replace(batches(), longest_prefix=100)(3)[0].weights
+    assert (weights[:, -1] == 1).all()
 
 
 def test_batches_are_compared_by_identity() -> None:

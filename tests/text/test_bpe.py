@@ -22,7 +22,7 @@ TOKENIZER = BpeTokenizer.train([TEXT], vocabulary_size=293, end=True)
 
 def by_library(tokenizer: BpeTokenizer, text: str) -> list[int]:
     """The ids by the library alone, from the whole text at once."""
-    ids: list[int] = tokenizers.Tokenizer.from_str(tokenizer._library_json).encode(text).ids
+    ids: list[int] = tokenizers.Tokenizer.from_str(tokenizer.library_json).encode(text).ids
     return ids
 
 

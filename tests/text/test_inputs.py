@@ -114,6 +114,15 @@ def test_a_full_disk_is_said_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_trained_runs_wrote_is_passed_over(tmp_path: Path) -> None:
+    for name in ("a.txt", "runs/one/run.json", "runs/one/report.html", "runs/one/tokenizer/t.json", "runs/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    listed, passed = files_below(tmp_path)
+    assert [str(path.relative_to(tmp_path)) for path in listed] == ["a.txt", "runs/notes.txt"]
+    assert passed == Counter({"holding a run": 1})
+
+
 def test_a_folder_is_listed_sorted_without_what_is_hidden(tmp_path: Path) -> None:
     for name in ("b/z.txt", "b/a.txt", "a.txt", "c.py", ".git/config", "b/.hidden"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

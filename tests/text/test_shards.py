@@ -328,5 +328,5 @@ def test_what_was_read_does_not_stay_in_memory(tmp_path: Path) -> None:
 def test_unseen_ranges_hold_what_does_not_occur(ids: list[int]) -> None:
     unseen = shards.unseen_ids(shards.in_memory(np.array(ids), 13), 13)
     ranges = shards.ranges_of(unseen)
-    assert unseen.tolist() == shards.ids_of(ranges).tolist() == sorted(set(range(13)) - set(ids))
+    assert unseen.tolist() == shards.ids_of(ranges, 13).tolist() == sorted(set(range(13)) - set(ids))
     assert all(first > last + 1 for (_, last), (first, _) in pairwise(ranges))

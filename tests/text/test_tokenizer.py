@@ -56,7 +56,7 @@ LOSSLESS: dict[str, Tokenizer] = {
     "sentencepiece": SentencePieceTokenizer.train(TEXTS, UNIGRAM, training_bytes=1, end=True),
     "sentencepiece bpe": SentencePieceTokenizer.train(TEXTS, PAIRS, training_bytes=1, end=True),
     "tiktoken": TiktokenTokenizer(RANKS, pattern=GPT2_PATTERN, specials={}, end=True),
-    "huggingface": HuggingFaceTokenizer(BPE._library_json, end=True),
+    "huggingface": HuggingFaceTokenizer(BPE.library_json, end=True),
 }
 REFUSING = CharTokenizer.train([ENGLISH], unknown="refuse", end=True)
 MARKING = WordTokenizer.train([ENGLISH], vocabulary_size=11, unknown="mark", end=True)
@@ -480,7 +480,7 @@ def test_fingerprints_differ_when_anything_differs() -> None:
             TiktokenTokenizer(RANKS, pattern=GPT2_PATTERN, specials={}, end=False),
             TiktokenTokenizer(RANKS, pattern=r"\S+|\s+", specials={}, end=False),
             TiktokenTokenizer(RANKS, pattern=GPT2_PATTERN, specials={"<|x|>": 310}, end=False),
-            HuggingFaceTokenizer(BPE._library_json, end=False),
+            HuggingFaceTokenizer(BPE.library_json, end=False),
             *(SentencePieceTokenizer.train(TEXTS, c, training_bytes=1, end=False) for c in (UNIGRAM, PAIRS)),
         )
     ]

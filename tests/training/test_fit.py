@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import clearhead
 from clearhead.core.config import merge
 from clearhead.core.errors import DamagedFile, UserError
 from clearhead.core.events import read
+from clearhead.core.files import lock
 from clearhead.core.run import Run, Selection
 from clearhead.store.load import load
 from clearhead.training import dataset, fit
+from clearhead.training import session as session_module
 from clearhead.training.assess import assess
 from clearhead.training.config import RunConfig
-from clearhead.training.range_test import range_test
+from clearhead.training.optim import OptimizerSet
+from clearhead.training.range_test import affordable, range_test
 from clearhead.training.recipes import RECIPES, recipe
 from clearhead.training.session import Session
 
@@ -181,8 +187,6 @@ def test_the_tales_have_their_floor(place: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_every_preset_can_be_built() -> None:
-    import torch
-
     from clearhead.model.build import build_model
 
     for name in RECIPES:
@@ -200,10 +204,56 @@ def test_every_preset_can_be_built() -> None:
 def test_the_range_test_finds_rates_that_learn(place: Path) -> None:
     session = create(place)
     before = [parameter.detach().clone() for parameter in session.model.parameters()]
-    found = range_test(session, num_steps=40)
+    found = range_test(session, max_seconds=1.0)
     assert 1e-2 <= found.suggested <= 1e2
     assert found.losses.min() < found.losses[0]
     assert all((a == b).all() for a, b in zip(before, session.model.parameters(), strict=True))
+
+
+def test_the_range_test_takes_fewer_steps_then_smaller_batches(place: Path) -> None:
+    batches = create(place).batches
+    assert affordable(batches, 7000.0) == (100, batches)
+    assert affordable(batches, 70.0) == (70, batches)
+    num_steps, smaller = affordable(replace(batches, micro_batches=5), 25.0)
+    assert (num_steps, smaller.sequences_per_step, smaller.micro_batches) == (50, 3, 3)
+    assert affordable(batches, 0.1)[1].sequences_per_step == 1
+
+
+def test_device_and_threads_are_refused_before_the_text_is_read(place: Path) -> None:
+    missing = place / "is-not-there.txt"
+    for setting, sentence in {"device": "gpu", "threads": 10_000}.items():
+        with pytest.raises(UserError, match=f"{sentence}"):
+            fit.create([missing], small(**{f"train.{setting}": sentence}))
+    session = create(place)
+    (place / "text.txt").unlink()
+    with pytest.raises(UserError, match="--threads must lie between"):
+        fit.resume(Selection(session.run, "last"), threads=10_000)
+
+
+def test_a_wrong_stride_is_refused_before_anything_is_scored(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = create(place)
+    list(fit.train(session, stop_after=1))
+    loaded = load(str(session.run.path))
+    monkeypatch.setattr(loaded.model, "forward", None)
+    for stride in (0, 14):
+        with pytest.raises(UserError, match="--stride must be from 1 to the context length, 13"):
+            assess(loaded, stride=stride)
+
+
+def test_an_optimizer_without_memory_resumes_exactly(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sgd(config: object, model: nn.Module, _precision: str) -> OptimizerSet:
+        return OptimizerSet(model, [torch.optim.SGD(model.parameters(), lr=0.1)])
+
+    monkeypatch.setattr(session_module, "build_optimizer", sgd)
+    whole = create(place)
+    list(fit.train(whole))
+    parts = create(place)
+    list(fit.train(parts, stop_after=4))
+    resumed = fit.resume(Selection(parts.run, "last"))
+    assert resumed.state.step == 4
+    list(fit.train(resumed))
+    for left, right in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(left, right)
 
 
 def test_what_is_left_open_is_settled(place: Path) -> None:
@@ -237,3 +287,40 @@ def test_a_vocabulary_that_a_short_text_cannot_fill_is_told(place: Path, kind: s
     session = create(place, small(**{"tokenizer": {"kind": kind, "vocabulary_size": 7919}}), notify=told.append)
     size = session.data.tokenizer.vocabulary_size
     assert f"The text is short, so the vocabulary has {size} ids, not 7919." in told
+
+
+def test_leftovers_are_removed_only_under_the_lock(place: Path) -> None:
+    session = create(place)
+    list(fit.train(session, stop_after=3))
+    leftover = session.run.checkpoints / "step-6.tmp-0123"
+    leftover.mkdir()
+    with lock(session.run.path):
+        with pytest.raises(UserError, match="trained by another process"):
+            list(fit.train(fit.resume(Selection(session.run, "last"))))
+        assert leftover.exists()
+    list(fit.train(fit.resume(Selection(session.run, "last"))))
+    assert not leftover.exists()
+
+
+def test_standard_input_does_not_stay_where_no_run_came_of_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (place / "text.txt").read_bytes()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
+    with pytest.raises(UserError, match="at most"):
+        fit.create(["-"], small(**{"model.context_length": 9000}), fixed_context=True)
+    assert list((place / "runs").iterdir()) == []
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
+    session = fit.create(["-"], small())
+    assert [entry.name for entry in (place / "runs").iterdir()] == ["stdin-1"]
+    assert (session.run.path / "stdin.txt").read_bytes() == text
+
+
+def test_a_run_killed_before_its_last_evaluation_is_evaluated(place: Path) -> None:
+    session = create(place)
+    for event in fit.train(session):
+        if event.name == "saved" and event.step == 6:
+            break
+    assert not fit.is_scored(session)
+    events = list(fit.train(fit.resume(Selection(session.run, "last"))))
+    assert [event.step for event in events if event.name == "evaluated"] == [6]
+    again = list(fit.train(fit.resume(Selection(session.run, "last"))))
+    assert [event.name for event in again] == ["started", "stopped"]

@@ -12,8 +12,9 @@ from clearhead.core.errors import UserError
 from clearhead.core.run import select
 from clearhead.generation.beam import Search
 from clearhead.generation.translator import Translator
-from clearhead.model.config import EncoderDecoderConfig, GptConfig
+from clearhead.model.config import GptConfig
 from clearhead.model.encoder_decoder import EncoderDecoder
+from clearhead.model.families import EncoderDecoderConfig
 from clearhead.store.load import load
 from clearhead.text.config import WordConfig
 from clearhead.text.tales_language import pairs

@@ -74,7 +74,8 @@ def choose_action(
         known = f"there is {', '.join(actions)}.{nearest(given, actions)}"
         raise UserError(f"{parser.prog} has no action {given}; {known}")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = "\n".join(f"  {name:<6} {help_}" for name, help_ in actions.items())
+    longest = max(map(len, actions))
+    parser.epilog = "\n".join(f"  {name:<{longest}} {help_}" for name, help_ in actions.items())
     parser.epilog += f"\n\n{parser.prog} {next(iter(actions))} --help tells more."
     parser.add_argument("action", metavar="|".join(actions))
     parser.parse(arguments)

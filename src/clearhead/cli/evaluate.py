@@ -22,13 +22,11 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     args = parser.parse(arguments)
-    import torch
-
-    from clearhead.core.runtime import choose_threads
+    from clearhead.core.runtime import use_threads
     from clearhead.store.load import load
     from clearhead.training.tasks import TASKS
 
-    torch.set_num_threads(choose_threads(None))
+    use_threads()
     loaded = load(args.run)
     task = loaded.description.get("task", "lm")
     result = TASKS[task].assess(loaded, args.text, stride=args.stride)

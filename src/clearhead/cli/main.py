@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from clearhead.cli.arguments import Parser
-from clearhead.core.errors import UserError, nearest
+from clearhead.core.errors import UserError, is_out_of_memory, nearest
 
 VERBS = {
     "train": "train a model on texts",
@@ -20,11 +20,14 @@ VERBS = {
     "eval": "measure how good a trained model is",
     "tokens": "see a text as tokens; compare, train, export tokenizers",
     "data": "list, fetch and make texts",
+    "export": "write a trained model for other programs",
+    "import": "make a run of a model from elsewhere",
     "lab": "answer questions by experiments",
-    "runs": "list and show what was trained",
+    "runs": "list, show, verify, reproduce, measure and remove what was trained",
+    "doctor": "check what this machine computes, how fast, and what is missing",
     "config": "print all settings as commented TOML",
 }
-MODULES = {"eval": "evaluate"}
+MODULES = {"eval": "evaluate", "import": "importing"}
 
 USAGE = """clearhead trains a GPT on your own text, and shows what happens inside it.
 
@@ -34,8 +37,6 @@ usage: clearhead VERB ...     clearhead VERB --help tells more
 
 Begin with:  clearhead train my.txt      then:  clearhead sample last
 """
-
-OUT_OF_MEMORY = ("allocate memory", "out of memory", "not enough memory")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         abandon_output()
         return fail(f"The system refuses {error.filename or 'to go on'}: {error.strerror or error}.")
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+        if not is_out_of_memory(error):
             raise
         return fail("There is not enough memory; a smaller model, context or --train.sequences_per_step takes less.")
     return exit_code

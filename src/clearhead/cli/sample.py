@@ -20,12 +20,11 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
     """Stream text."""
     add_arguments(parser)
     args = parser.parse(arguments)
-    import torch
-
+    from clearhead.core.runtime import use_threads
     from clearhead.generation.writer import Writer
     from clearhead.store.load import load
 
-    torch.set_num_threads(1)  # a token at a time is too little work to be shared
+    use_threads(1)  # a token at a time is too little work to be shared
     writer = Writer(load(args.run))
     for notice in writer.loaded.notices:
         console(stderr=True).print(notice)

@@ -206,6 +206,11 @@ class Summary:
 def print_range_test(out: Console, session: Session, found: RangeTest) -> None:
     """Show the loss at growing learning rates, and the rate that the test suggests."""
     out.print("\nLearning-rate range test: the loss while all rates grow from 0.01 to 100 times their settings")
+    if found.sequences_per_step < session.batches.sequences_per_step:
+        out.print(
+            f"To end in about half a minute, its steps have {count(found.sequences_per_step)} sequences, "
+            f"not {count(session.batches.sequences_per_step)}; the whole batch may bear somewhat higher rates."
+        )
     lowest, highest = float(found.losses.min()), float(found.losses.max())
     pairs = list(zip(found.factors, found.losses, strict=True))
     for factor, loss in pairs[:: max(1, len(pairs) // RANGE_TEST_LINES)]:

@@ -75,7 +75,7 @@ def add_arguments(parser: Parser) -> None:
     )
     add("--resume", metavar="RUN", help="go on with a run, from where it was last saved")
     add("--dry-run", action="store_true", help="say what would be trained, and end; no run is made")
-    add("--range-test", action="store_true", help="with --dry-run: which learning rates learn")
+    add("--range-test", action="store_true", help="with --dry-run: which learning rates learn (30 s)")
     add("--json", action="store_true", help="print the last figures as JSON, and nothing else")
     add("-q", "--quiet", action="store_true", help="print only where the run lies")
     add("-v", "--verbose", action="store_true", help="print what was read, file by file")
@@ -249,6 +249,7 @@ def show_dry_run(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> int:
                 "factors": found.factors.tolist(),
                 "losses": found.losses.tolist(),
                 "suggested": found.suggested,
+                "sequences_per_step": found.sequences_per_step,
             }
             if not args.json:
                 print_range_test(out, session, found)

@@ -17,8 +17,27 @@ class DamagedFile(UserError):
     """A stored file is not what was written: a hash, a length or a format does not fit."""
 
 
+class BrokenModel(UserError):
+    """A model computes numbers that are not finite."""
+
+
+class CannotWrite(UserError):
+    """The system takes no more: a full disk, a folder that may not be written to."""
+
+
 class NewerFormat(UserError):
     """A stored file was written by a newer version of the program than this one."""
+
+
+OUT_OF_MEMORY = ("allocate memory", "out of memory", "not enough memory")
+"""What torch's errors say on its several devices when memory runs out."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that the memory of the machine or of a device ran out."""
+    if isinstance(error, RuntimeError):
+        return any(words in str(error) for words in OUT_OF_MEMORY)
+    return isinstance(error, MemoryError)
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ and a crashed run look alike to it.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -17,8 +18,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from clearhead.core.errors import DamagedFile
+from clearhead.core.files import cannot_write, encodable, sync, to_json, write_atomically
 
 FILE = "events.jsonl"
+SEAL = "events.seal.json"
+"""Length and last checksum of the events of a run that ended by itself: lines that are lost at the end are missed."""
 
 StopReason = Literal["budget", "patience", "signal", "non_finite", "error"]
 
@@ -162,7 +166,7 @@ def finite_or_null(value: Any) -> Any:
 
 def seal(line: Mapping[str, Any], previous: int) -> tuple[str, int]:
     """Return a line with its checksum, which covers the line and the checksum before it, and that checksum."""
-    body = json.dumps(finite_or_null(line), allow_nan=False, ensure_ascii=False)
+    body = encodable(json.dumps(finite_or_null(line), allow_nan=False, ensure_ascii=False))
     checksum = zlib.crc32(body.encode(), previous)
     return f'{body[:-1]}, "crc": {checksum}}}\n', checksum
 
@@ -180,30 +184,55 @@ def unseal(raw: bytes, previous: int) -> dict[str, Any] | None:
 
 
 class Journal:
-    """The events of one run, opened for adding; a torn last line is cut off first."""
+    """The events of one run, opened for adding; a torn last line is cut off first.
+
+    Raises:
+        DamagedFile: a line before the last does not fit its checksum.
+        UserError: the disk takes no more.
+    """
 
     def __init__(self, folder: Path) -> None:
-        path = folder / FILE
+        self._folder, self._path = folder, folder / FILE
         whole, self._checksum = 0, 0
-        if path.exists():
-            for raw, _line, checksum in _sealed_lines(path):
+        self._ended = False
+        is_new = not self._path.exists()
+        if not is_new:
+            for raw, _line, checksum in _sealed_lines(self._path):
                 whole, self._checksum = whole + len(raw), checksum
-            os.truncate(path, whole)
-        self._stream = path.open("ab")
+            os.truncate(self._path, whole)
+        (folder / SEAL).unlink(missing_ok=True)
+        # Without a buffer, or a line that found no room would be tried again when the file is closed.
+        self._stream = self._path.open("ab", buffering=0)
+        if is_new:
+            sync(folder)
 
     def write(self, event: Event) -> dict[str, Any]:
         """Add an event with the present time, and return its line."""
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds")} | event.to_dict()
-        text, self._checksum = seal(line, self._checksum)
-        self._stream.write(text.encode())
-        self._stream.flush()
+        text, checksum = seal(line, self._checksum)
+        self._append(text.encode())
+        self._checksum = checksum
+        self._ended = isinstance(event, Stopped)
         if isinstance(event, Saved | Stopped):
             os.fsync(self._stream.fileno())
         return line
 
+    def _append(self, content: bytes) -> None:
+        """Write a line whole, or leave the file as it was."""
+        before = self._stream.tell()
+        try:
+            if self._stream.write(content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            self._stream.truncate(before)
+            raise cannot_write(self._path, error) from error
+
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; where the run has ended, seal it."""
+        length = self._stream.tell()
         self._stream.close()
+        if self._ended:
+            write_atomically(self._folder / SEAL, to_json({"format": 1, "bytes": length, "crc": self._checksum}))
 
 
 def record(folder: Path, events: Iterable[Event]) -> Iterator[Event]:
@@ -234,15 +263,38 @@ def read(folder: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def verify(folder: Path) -> None:
+    """Check every line of a run's events, and against the seal of a run that has ended that none is lost.
+
+    Raises:
+        DamagedFile: names the file and, where it is one, the line.
+    """
+    path, seal_path = folder / FILE, folder / SEAL
+    length, checksum, last = 0, 0, ""
+    if path.exists():
+        for raw, line, sealed_by in _sealed_lines(path):
+            length, checksum, last = length + len(raw), sealed_by, line["event"]
+        if length < path.stat().st_size:
+            raise DamagedFile(f"{path} ends in the middle of a line; resuming the run cuts that line off.")
+    sealed = {"format": 1, "bytes": length, "crc": checksum}
+    if seal_path.exists() and seal_path.read_bytes() != to_json(sealed).encode():
+        raise DamagedFile(f"{path} is not what was written: it does not fit {seal_path}, or that was changed.")
+    if last == Stopped.name and not seal_path.exists():
+        raise DamagedFile(f"{seal_path} is missing, so lines may be missing too; resuming the run seals it anew.")
+
+
 def _sealed_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any], int]]:
     """Yield each whole line, its content and its checksum; a torn last line ends the walk."""
     checksum = 0
     with path.open("rb") as stream:
         for number, raw in enumerate(stream, 1):
+            if not raw.endswith(b"\n"):
+                return
             line = unseal(raw, checksum)
             if line is None:
-                if stream.read(1):
-                    raise DamagedFile(f"{path} is damaged at line {number}: its checksum does not fit.")
-                return
+                raise DamagedFile(
+                    f"{path} is damaged at line {number}: its checksum does not fit; "
+                    "moved away, the run goes on without its history."
+                )
             _, checksum = seal(line, checksum)
             yield raw, line, checksum

@@ -8,13 +8,14 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from clearhead.core.errors import DamagedFile, UserError
+from clearhead.core.errors import CannotWrite, DamagedFile, NewerFormat, UserError
 
 MANIFEST = "manifest.json"
+MANIFEST_FORMAT = 1
 
 
 def sha256(path: Path) -> str:
@@ -25,7 +26,15 @@ def sha256(path: Path) -> str:
 
 def to_json(value: object) -> str:
     """Return strict JSON (no NaN, no infinity) with sorted keys, ended by a line feed."""
-    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+    return encodable(json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)) + "\n"
+
+
+def encodable(json_text: str) -> str:
+    """Return JSON in which a lone surrogate, which UTF-8 cannot hold, stands as its escape.
+
+    Such a character means a byte of a file's name or of an argument that is not UTF-8.
+    """
+    return json_text.encode("utf-8", "backslashreplace").decode()
 
 
 def read_json(path: Path) -> Any:
@@ -44,6 +53,8 @@ def read_json(path: Path) -> Any:
 
 def sync(path: Path) -> None:
     """Ask the system to put a file's or a folder's content on the disk."""
+    if os.name == "nt":  # Windows syncs neither folders nor what is open for reading.
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -61,15 +72,26 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
+        sync(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise cannot_write(path, error) from error
-    sync(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
-def cannot_write(path: Path, error: Exception) -> UserError:
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it that are missing, so that a power loss does not take them back."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    if missing:
+        path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync(folder.parent)
+
+
+def cannot_write(path: Path, error: Exception) -> CannotWrite:
     """Return the sentence for a file that the system would not take."""
-    return UserError(
+    return CannotWrite(
         f"Cannot write {path}: {getattr(error, 'strerror', None) or error}. What was stored before is untouched."
     )
 
@@ -87,17 +109,18 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise UserError(f"{path} exists already; name another folder.")
     temporary = path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex[:8]}")
     try:
-        temporary.mkdir(parents=True)
+        make_folder(path.parent)
+        temporary.mkdir()
         yield temporary
         write_manifest(temporary)
         temporary.rename(path)
+        sync(path.parent)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise cannot_write(path, error) from error
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    sync(path.parent)
 
 
 def write_manifest(folder: Path) -> None:
@@ -106,7 +129,7 @@ def write_manifest(folder: Path) -> None:
     for file in sorted(file for file in folder.rglob("*") if file.is_file()):
         listed[file.relative_to(folder).as_posix()] = {"bytes": file.stat().st_size, "sha256": sha256(file)}
         sync(file)
-    write_atomically(folder / MANIFEST, to_json({"format": 1, "files": listed}))
+    write_atomically(folder / MANIFEST, to_json({"format": MANIFEST_FORMAT, "files": listed}))
     for inner in (entry for entry in folder.rglob("*") if entry.is_dir()):
         sync(inner)
     sync(folder)
@@ -115,14 +138,35 @@ def write_manifest(folder: Path) -> None:
 def manifest(folder: Path) -> dict[str, dict[str, Any]]:
     """Return what a folder's manifest lists: each file's bytes and SHA-256.
 
+    A manifest is accepted only as it was written, byte for byte, so that a change of it is seen too.
+
     Raises:
-        DamagedFile: there is no manifest, or it is not one.
+        DamagedFile: there is no manifest, or it is not one. NewerFormat: a newer version wrote it.
     """
-    content = read_json(folder / MANIFEST)
-    files = content.get("files") if isinstance(content, dict) else None
-    if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
-        raise DamagedFile(f"{folder / MANIFEST} is not a manifest.")
+    path = folder / MANIFEST
+    content = read_json(path)
+    if isinstance(content, dict) and isinstance(content.get("format"), int) and content["format"] > MANIFEST_FORMAT:
+        raise NewerFormat(f"{path} has format {content['format']}, which a newer version wrote: update the program.")
+    if not _is_manifest(content) or to_json(content).encode() != path.read_bytes():
+        raise DamagedFile(f"{path} is not a manifest as it was written.")
+    files: dict[str, dict[str, Any]] = content["files"]
     return files
+
+
+def _is_manifest(content: Any) -> bool:
+    if not isinstance(content, dict) or content.keys() != {"format", "files"} or content["format"] != MANIFEST_FORMAT:
+        return False
+    files = content["files"]
+    return isinstance(files, dict) and all(
+        isinstance(entry, dict) and entry.keys() == {"bytes", "sha256"} and _lies_below(name)
+        for name, entry in files.items()
+    )
+
+
+def _lies_below(name: str) -> bool:
+    """Say whether a listed name stays inside its folder."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
 def verify_folder(folder: Path) -> None:
@@ -134,17 +178,35 @@ def verify_folder(folder: Path) -> None:
         DamagedFile: names the first file that is missing or differs.
     """
     for name, entry in manifest(folder).items():
-        file = folder / name
-        if not file.is_file():
-            raise DamagedFile(f"{file} is missing.")
-        if sha256(file) != entry.get("sha256"):
-            raise DamagedFile(f"{file} is not what was written: its SHA-256 differs from the manifest's.")
+        verify_file(folder / name, entry)
+
+
+def verify_file(file: Path, entry: Mapping[str, Any]) -> None:
+    """Check a file against its entry in a manifest.
+
+    Raises:
+        DamagedFile: it is missing or differs.
+    """
+    if not file.is_file():
+        raise DamagedFile(f"{file} is missing.")
+    if file.stat().st_size != entry["bytes"]:
+        raise DamagedFile(f"{file} is not what was written: it has {file.stat().st_size} bytes, not {entry['bytes']}.")
+    if sha256(file) != entry["sha256"]:
+        raise DamagedFile(f"{file} is not what was written: its SHA-256 differs from the manifest's.")
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder so that after a crash it stands there whole or not at all, but for a temporary one."""
+    doomed = folder.with_name(f"{folder.name}.tmp-{uuid.uuid4().hex[:8]}")
+    folder.rename(doomed)
+    sync(folder.parent)
+    shutil.rmtree(doomed)
 
 
 def drop_file(folder: Path, name: str) -> None:
     """Take a file out of a folder's manifest, then off the disk: in that order, so a crash leaves no false claim."""
     left = {other: entry for other, entry in manifest(folder).items() if other != name}
-    write_atomically(folder / MANIFEST, to_json({"format": 1, "files": left}))
+    write_atomically(folder / MANIFEST, to_json({"format": MANIFEST_FORMAT, "files": left}))
     (folder / name).unlink()
 
 
@@ -164,8 +226,9 @@ def lock(folder: Path) -> Iterator[None]:
         if not _try_lock(descriptor):
             holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
             raise UserError(f"{folder} is being trained by another process (number {holder}); wait for it or stop it.")
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
+        with contextlib.suppress(OSError):  # A full disk takes no number; the lock holds all the same.
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, str(os.getpid()).encode())
         yield
     finally:
         os.close(descriptor)

@@ -14,16 +14,42 @@ from pathlib import Path
 from typing import Any
 
 from clearhead.core.errors import DamagedFile, NewerFormat, UserError, nearest
-from clearhead.core.files import new_folder, read_json, to_json, verify_folder, write_atomically
-
-FORMAT = 1
-"""The format of run.json and of a step's state.json that this version writes."""
+from clearhead.core.files import lock, new_folder, read_json, remove_folder, to_json, verify_folder, write_atomically
+from clearhead.core.migrations import FORMAT, migrate
 
 RUN_FILE = "run.json"
 DATA_FILE = "data.json"
 TOKENIZER_FOLDER = "tokenizer"
 VALIDATION_FILE = "validation.bin"
+VALIDATION_ROWS_FILE = "validation.jsonl"
 STEP_NAME = re.compile(r"step-(\d+)")
+
+SHAPES: dict[str, dict[str, type]] = {
+    RUN_FILE: {
+        "name": str,
+        "config": dict,
+        "config.model": dict,
+        "config.train": dict,
+        "runtime": dict,
+        "parameters": dict,
+        "parameters.total": int,
+        "tokenizer": dict,
+        "versions": dict,
+        "machine": dict,
+    },
+    DATA_FILE: {
+        "names": list,
+        "text": dict,
+        "fingerprint": str,
+        "split": dict,
+        "sources": list,
+        "sources.*": dict,
+        "sources.*.bytes": int,
+        "sources.*.documents": int,
+        "sources.*.characters": int,
+    },
+}
+"""What kind of value stands where, as far as readers rely on it; `*` is every item of a list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +106,50 @@ class Selection:
 
 
 def read_versioned(path: Path) -> dict[str, Any]:
-    """Return a stored JSON object whose format this version knows.
+    """Return a stored JSON object in the present format.
 
     Raises:
         DamagedFile: it is not such an object.
         NewerFormat: a newer version wrote it.
     """
     content = read_json(path)
-    if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+    if not isinstance(content, dict) or not isinstance(content.get("format"), int) or content["format"] < 1:
         raise DamagedFile(f"{path} is not a file of this program's: it has no format number.")
     if content["format"] > FORMAT:
         raise NewerFormat(
             f"{path} has format {content['format']}, and this version reads up to {FORMAT}: "
             "update the program (pip install --upgrade clearhead)."
         )
+    try:
+        migrated = migrate(path.name, content)
+    except (KeyError, TypeError):
+        raise DamagedFile(f"{path} does not hold what its format {content['format']} asks for.") from None
+    for key, kind in SHAPES.get(path.name, {}).items():
+        if not all(isinstance(found, kind) for found in _inside(migrated, key.split("."))):
+            raise DamagedFile(f"{path} is not as this program writes it: {key} is no {kind.__name__}.")
+    return migrated
+
+
+def _inside(content: Any, keys: list[str]) -> list[Any]:
+    found = [content]
+    for key in keys:
+        if key == "*":
+            found = [item for each in found if isinstance(each, list) for item in each]
+        else:
+            found = [each[key] for each in found if isinstance(each, dict) and each.get(key) is not None]
+    return found
+
+
+def part(content: Any, *keys: str, kind: type = dict) -> Any:
+    """Return what stands inside a stored object under keys, one in the other.
+
+    Raises:
+        DamagedFile: it is not there, or not of its kind, though the file's hash may fit.
+    """
+    for number, key in enumerate(keys, 1):
+        content = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(content, kind if number == len(keys) else dict):
+            raise DamagedFile(f"A stored file has no {'.'.join(keys[:number])} as this program writes it.")
     return content
 
 
@@ -164,10 +220,29 @@ def creating(path: Path, description: Mapping[str, Any], data: Mapping[str, Any]
         yield folder
 
 
+def leftovers(run: Run) -> list[Path]:
+    """Return what a crash left unfinished in a run: only the holder of its lock can tell it from work in progress."""
+    folders = [run.path, run.checkpoints, *map(run.step_folder, run.steps())]
+    return sorted(entry for folder in folders for entry in folder.glob("*.tmp-*"))
+
+
 def remove_leftovers(run: Run) -> None:
-    """Remove the unfinished steps that a crash left."""
-    for entry in run.checkpoints.glob("step-*.tmp-*") if run.checkpoints.is_dir() else ():
-        shutil.rmtree(entry, ignore_errors=True)
+    """Remove what a crash left unfinished; only while nobody else trains the run."""
+    for entry in leftovers(run):
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+
+
+def remove(run: Run) -> None:
+    """Remove a run with all that is in it.
+
+    Raises:
+        UserError: another process trains it.
+    """
+    with lock(run.path):
+        remove_folder(run.path)
 
 
 def versions() -> dict[str, str]:

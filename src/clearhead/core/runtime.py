@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,9 @@ import torch
 from clearhead.core.errors import UserError
 
 Precision = Literal["fp32", "bf16"]
+
+NARROWEST_BF16 = 96
+"""The width of a model from which on bfloat16 is worth the casts around it (docs/log.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,12 @@ class Runtime:
         return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
 
 
+def free_memory(device: str) -> None:
+    """Give back what a device's allocator holds in reserve; on a CPU there is nothing of the kind."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.empty_cache()
+
+
 def choose_device(name: str | None) -> str:
     """Return the device that a user names, or a CUDA GPU where there is one, else the CPU.
 
@@ -64,6 +74,21 @@ def choose_device(name: str | None) -> str:
     except (RuntimeError, AssertionError, NotImplementedError):
         raise UserError(f"The device {name} is not available here; leave --device out to train on the CPU.") from None
     return str(device)
+
+
+def available_devices() -> list[str]:
+    """Return the devices that torch can compute on here, the CPU first."""
+    gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return ["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])]
+
+
+def describe_device(name: str) -> str:
+    """Return what a device is, in words."""
+    if name.startswith("cuda"):
+        return torch.cuda.get_device_name(name)
+    if name == "cpu":
+        return f"{available_cores()} cores, {torch.backends.cpu.get_cpu_capability()}"
+    return "Apple's GPU, through Metal"
 
 
 def choose_threads(wanted: int | None, *, probe_seconds: float = 0.05) -> int:
@@ -84,6 +109,32 @@ def choose_threads(wanted: int | None, *, probe_seconds: float = 0.05) -> int:
     return max(rates, key=lambda threads: rates[threads])
 
 
+def choose_precision(wanted: Precision | None, device: str, *, width: int) -> Precision:
+    """Return bf16 where it makes a model of this width faster here, else fp32.
+
+    That is where the device multiplies bfloat16 by instructions of its own, and where the products are large enough to
+    pay for the casts. It is not timed: the same machine must always choose the same, busy or not.
+    """
+    if wanted is not None:
+        return wanted
+    return "bf16" if width >= NARROWEST_BF16 and multiplies_bf16(device) else "fp32"
+
+
+def multiplies_bf16(device: str) -> bool:
+    """Say whether a device has instructions for products in bfloat16."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # Torch before 2.12 cannot tell what a CPU has.
+    known: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return kind == "cpu" and any(known.get(name) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def use_threads(wanted: int | None = None) -> None:
+    """Let operations on the CPU use this many threads in this process; without a number, as many as are fastest."""
+    torch.set_num_threads(choose_threads(wanted))
+
+
 def available_cores() -> int:
     """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -91,9 +142,9 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _products_per_second(threads: int, seconds: float) -> float:
+def _products_per_second(threads: int, seconds: float, width: int = 192, dtype: torch.dtype = torch.float32) -> float:
     torch.set_num_threads(threads)
-    left, right = torch.ones(1024, 192), torch.ones(192, 768)
+    left, right = torch.ones(1024, width, dtype=dtype), torch.ones(width, 4 * width, dtype=dtype)
     left @ right
     count, start = 0, time.perf_counter()
     while time.perf_counter() - start < seconds:

@@ -45,7 +45,7 @@ class Search:
 
     def compared(self, log_probability: float, num_tokens: int) -> float:
         """Return the number by which finished targets are compared. Source: Wu et al. 2016, eq. 14."""
-        return log_probability / ((5 + num_tokens) / 6) ** self.length_penalty
+        return log_probability / float(((5 + num_tokens) / 6) ** self.length_penalty)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class _Beams:
 
     def _next_log_probabilities(self) -> Float[Tensor, "G N V"]:
         source = (self.states, Padded(Full(), self.lengths))
-        logits = self.model(self.tokens[:, -1:], source=source, cache=self.cache)[:, -1]
+        logits: Tensor = self.model(self.tokens[:, -1:], source=source, cache=self.cache)[:, -1]
         return logits.float().log_softmax(dim=-1).view(len(self.numbers), self.beam, -1)
 
     def _put_aside(self, ended: Bool[Tensor, "G N"]) -> None:

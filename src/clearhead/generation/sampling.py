@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from clearhead.core.errors import UserError
+from clearhead.core.errors import BrokenModel, UserError
 
 Logits = Float[Tensor, "B V"]
 
@@ -56,11 +56,11 @@ def distribution(
         never: tokens that are out of the question.
 
     Raises:
-        UserError: a logit is not a finite number, so the model is broken.
+        BrokenModel: a logit is not a finite number, so the model is broken.
     """
     logits = logits.double()
     if not bool(logits.isfinite().all()):
-        raise UserError("The model's logits are not finite, so nothing can be drawn: its training went wrong.")
+        raise BrokenModel("The model's logits are not finite, so nothing can be drawn: its training went wrong.")
     if never is not None:
         logits = logits.index_fill(-1, never, NEVER)
     logits = penalize_repetition(logits, context, sampling.repetition_penalty)

@@ -75,8 +75,8 @@ def translate_rows(model: EncoderDecoder, tokenizer: Tokenizer, sources: Rows, s
     device = next(model.parameters()).device
     for chosen in batches_by_length(sources.lengths.tolist(), max(1, TOKENS_AT_ONCE // search.beam)):
         ids, lengths = sources.padded(np.array(chosen))
-        tensors = (torch.from_numpy(each).long().to(device) for each in (ids, lengths))
-        found.update(zip(chosen, best_targets(model, *tensors, end_of(tokenizer), search), strict=True))
+        read, counted = (torch.from_numpy(each).long().to(device) for each in (ids, lengths))
+        found.update(zip(chosen, best_targets(model, read, counted, end_of(tokenizer), search), strict=True))
     model.train(was_training)
     return [found[row] for row in range(len(sources))]
 

@@ -21,6 +21,7 @@ from clearhead.core.errors import DamagedFile, UserError
 from clearhead.core.events import Event, read
 from clearhead.core.files import read_json, to_json, write_atomically
 from clearhead.core.run import Run, Selection
+from clearhead.show.history import nats, number
 from clearhead.training import dataset, fit
 from clearhead.training.config import RunConfig
 from clearhead.training.session import Session, probe
@@ -30,7 +31,7 @@ STUDY_FILE = "study.json"
 EVALUATIONS = 12
 """How often each run is evaluated on its way: the points of its curve."""
 
-STEPS_SHARE = 0.8
+STEPS_SHARE = 0.7
 """The part of a timed experiment that is spent in steps; the rest evaluates, writes and saves."""
 
 
@@ -106,12 +107,12 @@ class Outcome:
     @property
     def train_seconds(self) -> float:
         """The seconds spent in steps alone."""
-        return float(self._last_evaluation.get("train_seconds", math.nan))
+        return number(self._last_evaluation.get("train_seconds"))
 
     @property
     def nats_per_token(self) -> float:
         """The loss on the whole validation text after the last step; NaN where training broke off."""
-        return float(self._last_evaluation.get("nats_per_token", math.nan))
+        return number(self._last_evaluation.get("nats_per_token"))
 
     @property
     def bits_per_byte(self) -> float | None:
@@ -122,13 +123,13 @@ class Outcome:
     @property
     def standard_error(self) -> float:
         """How far, by the spread of its windows, another validation text would move the loss."""
-        return float(self._last_evaluation.get("standard_error", math.nan))
+        return number(self._last_evaluation.get("standard_error"))
 
     @property
     def curve(self) -> tuple[Float64[np.ndarray, " N"], Float64[np.ndarray, " N"]]:
         """The steps at which the run was evaluated on its way, and its validation losses there."""
         found = [line for line in self._evaluations if line["sampled"]]
-        return np.array([float(e["step"]) for e in found]), np.array([float(e["nats_per_token"]) for e in found])
+        return np.array([float(line["step"]) for line in found]), np.array([nats(line) for line in found])
 
     @property
     def sample(self) -> str:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from clearhead.core.errors import UserError
-from clearhead.model.cache import Slot
+from clearhead.model.cache import Slot, new_slot
 from clearhead.model.kernels import rms_normalize
 from clearhead.model.masks import Mask
 from clearhead.model.positions import Positions
@@ -113,16 +113,14 @@ def flex(
     """
     from torch.nn.attention.flex_attention import flex_attention
 
-    def biased(score: Tensor, _b: Tensor, h: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        assert bias is not None
-        return score + bias[h % bias.size(0), t, s]
-
     attend = flex_attention if q.device.type == "cpu" else _compiled_flex()
+    # Unlike a function with annotated arguments, a lambda can be traced where shapes are checked.
+    biased = None if bias is None else lambda score, b, h, t, s: score + bias[h % bias.size(0), t, s]
     settings = {"block_mask": _block_mask(mask, q, k), "enable_gqa": q.size(1) != k.size(1)}
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*flex_attention.*", category=UserWarning)
-            out: Tensor = attend(q, k, v, score_mod=None if bias is None else biased, **settings)
+            out: Tensor = attend(q, k, v, score_mod=biased, **settings)
     except NotImplementedError as error:
         raise UserError(f"The flex kernel cannot do this here ({error}); set model.kernel = fused.") from None
     return out
@@ -155,7 +153,25 @@ def _compiled_flex() -> Any:
 KERNELS: dict[str, Kernel] = {"explicit": explicit, "fused": fused, "flex": flex}
 
 
-class Attention(nn.Module):
+class Mixer(nn.Module):
+    """What a block's positions gather from each other by: attention, or what stands in its place.
+
+    `forward(x, *, mask, positions, slot, tap)` gives what each position gathered. One that reads ahead whatever the
+    mask says is no part of a language model, and has no cache.
+    """
+
+    reads_ahead = False
+
+    def new_slot(self, batch: int, capacity: int, like: Tensor) -> Slot:
+        """Return an empty slot for what `capacity` positions leave behind; `like` has dtype, device and width.
+
+        Raises:
+            UserError: this one keeps nothing.
+        """
+        raise UserError(f"{type(self).__name__} keeps no cache; write with use_cache=False, or use Attention.")
+
+
+class Attention(Mixer):
     """Let each position gather from the positions that it may read.
 
     A position says what it looks for (query), what it contains (key) and what it will communicate (value).
@@ -169,7 +185,10 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         self.head_width = width // num_heads
+        self.num_heads = num_heads
+        self.num_kv_heads = num_kv_heads
         self.kernel = kernel
+        self.tapped_kernel: Kernel = explicit
         self.qk_norm = qk_norm
         self.query = nn.Linear(width, num_heads * self.head_width, bias=bias)
         self.key = nn.Linear(width, num_kv_heads * self.head_width, bias=bias)
@@ -200,7 +219,7 @@ class Attention(nn.Module):
             k, v = slot.stored()
         else:
             k, v = self._keys_and_values(x if source is None else source, positions, slot, tap)
-        kernel = self.kernel if tap is None else explicit
+        kernel = self.kernel if tap is None else self.tapped_kernel
         gathered = kernel(q, k, v, mask, positions.bias(q.size(2), k.size(2)), tap)
         if tap is not None:
             gathered = tap("z", gathered)
@@ -216,6 +235,10 @@ class Attention(nn.Module):
         if tap is not None:
             k, v = tap("k", k), tap("v", v)
         return (k, v) if slot is None else slot.append(k, v)
+
+    def new_slot(self, batch: int, capacity: int, like: Tensor) -> Slot:
+        """Return an empty slot for the keys and values of `capacity` positions."""
+        return new_slot(batch, self.num_kv_heads, capacity, self.head_width, like)
 
     def _split(self, x: Float[Tensor, "B T HD"]) -> Float[Tensor, "B H T D"]:
         return x.view(x.size(0), x.size(1), -1, self.head_width).transpose(1, 2)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from clearhead.model.config import EncoderConfig, EncoderDecoderConfig, GptConfig, ModelConfig
+from clearhead.model.config import BigramConfig, GptConfig, LstmConfig
 from clearhead.model.encoder import Encoder
 from clearhead.model.encoder_decoder import EncoderDecoder
+from clearhead.model.families import EncoderConfig, ModelConfig
 from clearhead.model.ladder import Bigram
 from clearhead.model.transformer import GPT
+from clearhead.model.variants.lstm import Lstm
 
-LanguageModel = GPT | Bigram
+LanguageModel = GPT | Bigram | Lstm
 
 
 def build_model(
@@ -22,8 +24,10 @@ def build_model(
         torch.default_generator.manual_seed(seed)
         if isinstance(config, GptConfig):
             return GPT(config, vocabulary_size)
+        if isinstance(config, BigramConfig):
+            return Bigram(config, vocabulary_size)
+        if isinstance(config, LstmConfig):
+            return Lstm(config, vocabulary_size)
         if isinstance(config, EncoderConfig):
             return Encoder(config, vocabulary_size)
-        if isinstance(config, EncoderDecoderConfig):
-            return EncoderDecoder(config, vocabulary_size)
-        return Bigram(config, vocabulary_size)
+        return EncoderDecoder(config, vocabulary_size)

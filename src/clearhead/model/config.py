@@ -159,17 +159,6 @@ MaskConfig = CausalConfig | WindowConfig | PerDocumentConfig | PrefixConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FullConfig:
-    """Every position reads every other, before it and after it."""
-
-    kind: Literal["full"] = "full"
-
-
-EncoderMaskConfig = FullConfig | CausalConfig
-"""The masks that an encoder may read a text with."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class LayerNormConfig:
     """Subtract the mean, divide by the standard deviation, scale and shift.
 
@@ -201,7 +190,14 @@ class RMSNormConfig:
         require_above_zero("epsilon", self.epsilon)
 
 
-NormConfig = LayerNormConfig | RMSNormConfig
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoNormConfig:
+    """States are left as large as they are."""
+
+    kind: Literal["none"] = "none"
+
+
+NormConfig = LayerNormConfig | RMSNormConfig | NoNormConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -236,12 +232,107 @@ class SwiGLUConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class NoFeedForwardConfig:
+    """Blocks communicate and do not compute."""
+
+    kind: Literal["none"] = "none"
+
+
+AnyFeedForwardConfig = FeedForwardConfig | SwiGLUConfig | NoFeedForwardConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttentionConfig:
+    """Queries, keys and values of their own."""
+
+    kind: Literal["attention"] = "attention"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SubstitutedAttentionConfig:
+    """Attention with one part taken out or replaced; `model.variants.attention` says what each is.
+
+    Args:
+        kind: "unmasked" reads ahead, so its losses are not those of a language model.
+    """
+
+    kind: Literal[
+        "key_is_query",
+        "value_is_input",
+        "value_is_key",
+        "constant_query",
+        "constant_key",
+        "no_output",
+        "unscaled",
+        "unmasked",
+    ] = "key_is_query"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AveragingConfig:
+    """The plain mean of all positions that may be read."""
+
+    kind: Literal["averaging"] = "averaging"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CausalConvolutionConfig:
+    """A weighted sum of the latest positions, channel by channel, by their distance alone.
+
+    Args:
+        reach: how many positions.
+    """
+
+    kind: Literal["convolution"] = "convolution"
+    reach: int = 16
+
+    def __post_init__(self) -> None:
+        require_positive("reach", self.reach)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FourierMixerConfig:
+    """FNet's Fourier transform; it reads ahead, so its losses are not those of a language model."""
+
+    kind: Literal["fnet"] = "fnet"
+
+
+MixerConfig = (
+    AttentionConfig | SubstitutedAttentionConfig | AveragingConfig | CausalConvolutionConfig | FourierMixerConfig
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainedEmbeddingConfig:
+    """Each token's vector is trained."""
+
+    kind: Literal["trained"] = "trained"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FixedEmbeddingConfig:
+    """Each token's vector stays as it was made.
+
+    Args:
+        kind: "frozen" vectors are random; "one_hot" has a channel for each token, so it needs a width of at least V.
+    """
+
+    kind: Literal["frozen", "one_hot"] = "frozen"
+
+
+EmbeddingConfig = TrainedEmbeddingConfig | FixedEmbeddingConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GptConfig:
     """A decoder-only transformer.
 
     Args:
         num_kv_heads: heads of keys and values, each shared by num_heads / num_kv_heads query heads; without it,
             as many as num_heads.
+        mixer: what positions gather from each other by.
+        residual: how a branch joins the stream: "pre_norm" x + branch(norm(x)), "post_norm" norm(x + branch(x)),
+            "none" branch(norm(x)).
         embedding_norm: the embedding passes the norm before the first block.
         convolution: each feed-forward layer reads, channel by channel, a weighted sum of this many latest positions;
             1 reads the position alone.
@@ -266,7 +357,10 @@ class GptConfig:
     positions: PositionsConfig = field(default_factory=RotaryConfig)
     mask: MaskConfig = field(default_factory=CausalConfig)
     norm: NormConfig = field(default_factory=RMSNormConfig)
-    feed_forward: FeedForwardConfig | SwiGLUConfig = field(default_factory=FeedForwardConfig)
+    feed_forward: AnyFeedForwardConfig = field(default_factory=FeedForwardConfig)
+    mixer: MixerConfig = field(default_factory=AttentionConfig)
+    residual: Literal["pre_norm", "post_norm", "none"] = "pre_norm"
+    embedding: EmbeddingConfig = field(default_factory=TrainedEmbeddingConfig)
     embedding_norm: bool = True
     convolution: int = 3
     kernel: Literal["fused", "explicit", "flex"] = "fused"
@@ -297,6 +391,7 @@ class GptConfig:
                 f"with num_heads = {self.num_heads}, the nearest widths that do are {self._nearest_even_widths()}."
             )
         self._require_room_for_positions()
+        self._require_parts_that_fit()
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout must be at least 0 and below 1, not {self.dropout}.")
         if self.logit_softcap is not None:
@@ -325,6 +420,17 @@ class GptConfig:
                 "to the position or none to the token; a share of 0.5 leaves both some."
             )
 
+    def _require_parts_that_fit(self) -> None:
+        if self.tied_head and isinstance(self.embedding, FixedEmbeddingConfig):
+            raise ValueError(
+                "tied_head trains the embedding's weights, so embedding.kind = "
+                f"{self.embedding.kind} needs tied_head = false."
+            )
+        if self.mixer.kind == "value_is_input" and self.kv_heads != self.num_heads:
+            raise ValueError(
+                "mixer.kind = value_is_input cuts the state into num_heads values, so num_kv_heads must be num_heads."
+            )
+
     def _nearest_even_widths(self) -> str:
         widths = (self.width - self.num_heads, self.width + self.num_heads)
         return " and ".join(str(width) for width in widths if width > 0)
@@ -346,119 +452,25 @@ class BigramConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EncoderConfig:
-    """A transformer that reads a whole text and chooses a class for it.
+class LstmConfig:
+    """A recurrent network: one state of fixed size holds all that was read.
 
     Args:
-        num_classes: how many classes there are to choose from; without a number, as many as the data has.
-        mask: "full" reads in both directions; "causal" is there to be compared with.
-        convolution: each feed-forward layer reads, channel by channel, a weighted sum of this many latest positions;
-            1 reads the position alone.
-        dropout: the share of each residual branch, of the embedding and of the mean that is dropped in training.
+        width: of the state, and of the embedding.
     """
 
-    kind: Literal["encoder"] = "encoder"
-    num_classes: int | None = None
+    kind: Literal["lstm"] = "lstm"
     num_layers: int = 2
-    num_heads: int = 4
     width: int = 128
-    context_length: int = 128
-    positions: PositionsConfig = field(default_factory=RotaryConfig)
-    mask: EncoderMaskConfig = field(default_factory=FullConfig)
-    norm: NormConfig = field(default_factory=RMSNormConfig)
-    feed_forward: FeedForwardConfig | SwiGLUConfig = field(default_factory=FeedForwardConfig)
-    convolution: int = 1
-    kernel: Literal["fused", "explicit", "flex"] = "fused"
-    dropout: float = 0.1
+    context_length: int = 64
 
     def __post_init__(self) -> None:
-        if self.num_classes is not None and self.num_classes < 2:
-            raise ValueError(f"num_classes must be at least 2, not {self.num_classes}.")
-        _ = self.body
-
-    @property
-    def classes(self) -> int:
-        """The number of classes; 2 where the data have not said yet."""
-        return 2 if self.num_classes is None else self.num_classes
-
-    @property
-    def body(self) -> GptConfig:
-        """The settings of the stack of blocks, which is a GPT's; its head is tied, so that it adds no parameters."""
-        return GptConfig(
-            num_layers=self.num_layers,
-            num_heads=self.num_heads,
-            width=self.width,
-            context_length=self.context_length,
-            positions=self.positions,
-            norm=self.norm,
-            feed_forward=self.feed_forward,
-            convolution=self.convolution,
-            kernel=self.kernel,
-            dropout=self.dropout,
-            tied_head=True,
-        )
+        for name in ("num_layers", "width", "context_length"):
+            require_positive(name, getattr(self, name))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EncoderDecoderConfig:
-    """An encoder that reads a source in both directions, and a decoder that reads it while it writes the target.
-
-    Args:
-        num_encoder_layers: blocks of the encoder.
-        num_decoder_layers: blocks of the decoder, each with attention to the target so far and to the source.
-        context_length: the most tokens of a source, and of a target.
-        convolution: each feed-forward layer reads, channel by channel, a weighted sum of this many latest positions;
-            1 reads the position alone.
-        dropout: the share of each residual branch and of the embedding that is dropped in training.
-        tied_head: the head shares the embedding's weights; source and target share one embedding in any case.
-    """
-
-    kind: Literal["encoder_decoder"] = "encoder_decoder"
-    num_encoder_layers: int = 3
-    num_decoder_layers: int = 3
-    num_heads: int = 4
-    width: int = 256
-    context_length: int = 128
-    positions: PositionsConfig = field(default_factory=RotaryConfig)
-    norm: NormConfig = field(default_factory=RMSNormConfig)
-    feed_forward: FeedForwardConfig | SwiGLUConfig = field(default_factory=FeedForwardConfig)
-    convolution: int = 1
-    kernel: Literal["fused", "explicit", "flex"] = "fused"
-    dropout: float = 0.1
-    tied_head: bool = True
-
-    def __post_init__(self) -> None:
-        require_positive("num_encoder_layers", self.num_encoder_layers)
-        require_positive("num_decoder_layers", self.num_decoder_layers)
-        _ = self.encoder
-
-    @property
-    def encoder(self) -> GptConfig:
-        """The settings of the encoder's stack of blocks, which is a GPT's; its head is tied and adds no parameters."""
-        return self._stack(self.num_encoder_layers)
-
-    @property
-    def decoder(self) -> GptConfig:
-        """The settings of the decoder's blocks."""
-        return self._stack(self.num_decoder_layers)
-
-    def _stack(self, num_layers: int) -> GptConfig:
-        return GptConfig(
-            num_layers=num_layers,
-            num_heads=self.num_heads,
-            width=self.width,
-            context_length=self.context_length,
-            positions=self.positions,
-            norm=self.norm,
-            feed_forward=self.feed_forward,
-            convolution=self.convolution,
-            kernel=self.kernel,
-            dropout=self.dropout,
-            tied_head=True,
-        )
-
-
-ModelConfig = GptConfig | BigramConfig | EncoderConfig | EncoderDecoderConfig
+LanguageModelConfig = GptConfig | BigramConfig | LstmConfig
+"""The models that predict a text from itself; `model.families` has the others."""
 
 
 def require_positive(name: str, value: int) -> None:

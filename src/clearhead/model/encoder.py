@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from clearhead.model.config import EncoderConfig
+from clearhead.model.families import EncoderConfig
 from clearhead.model.masks import Mask, build_mask
 from clearhead.model.tap import Tap
 from clearhead.model.transformer import GPT

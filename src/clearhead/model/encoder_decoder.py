@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from clearhead.core.errors import UserError
-from clearhead.model.attention import Attention
-from clearhead.model.cache import Cache, Slot, new_slot
-from clearhead.model.config import EncoderDecoderConfig, GptConfig
+from clearhead.model.attention import Attention, Mixer
+from clearhead.model.cache import Cache, Slot
+from clearhead.model.config import GptConfig
+from clearhead.model.families import EncoderDecoderConfig
 from clearhead.model.layers import Block, Dropout, build_norm
 from clearhead.model.masks import Causal, Full, Mask
 from clearhead.model.positions import Positions, build_positions
@@ -35,6 +36,11 @@ class DecoderBlock(nn.Module):
         self.cross_norm = cross_norm
         self.cross = cross
         self.no_positions = Positions()
+
+    @property
+    def attentions(self) -> tuple[Mixer, Mixer]:
+        """What reads the target so far, and what reads the source."""
+        return self.block.attention, self.cross
 
     def forward(
         self,
@@ -99,7 +105,7 @@ class EncoderDecoder(nn.Module):
     @property
     def embedding(self) -> nn.Embedding:
         """The one embedding, of sources and targets."""
-        return self.encoder.embedding
+        return cast(nn.Embedding, self.encoder.embedding)
 
     def forward(
         self,
@@ -174,11 +180,12 @@ class EncoderDecoder(nn.Module):
             capacity: the most positions of the target; the context length unless given.
             source_length: the positions of the source; likewise.
         """
-        parts, like = self.config.decoder, self.embedding.weight
         sizes = [self.context_length if size is None else size for size in (capacity, source_length)]
-        return Cache(
-            [new_slot(batch, parts.kv_heads, size, parts.head_width, like) for _ in self.blocks for size in sizes]
-        )
+        slots = []
+        for block in self.blocks:
+            for attention, size in zip(cast(DecoderBlock, block).attentions, sizes, strict=True):
+                slots.append(attention.new_slot(batch, size, self.embedding.weight))
+        return Cache(slots)
 
     def roles(self) -> dict[str, str]:
         """Return each parameter's role, by which optimizers choose how to treat it."""
@@ -204,7 +211,7 @@ def build_decoder_block(config: GptConfig) -> DecoderBlock:
 @torch.no_grad()
 def draw_weights(model: EncoderDecoder) -> None:
     """Draw a new model's weights as `initialize` does by `zero_residual`; a tied embedding is drawn small."""
-    draw_linear_layers(model, zero=True, num_branches=1)
+    draw_linear_layers(model, model.config.decoder)
     std = 0.02 if model.config.tied_head else 1.0
     model.embedding.weight.normal_(std=std)
     for positions in (model.encoder.positions, model.positions):

@@ -197,6 +197,40 @@ def gradients(model: nn.Module, logits: Tensor, tokens: Tensor) -> dict[str, Ten
     return {name: grad for name, grad in zip(named, found, strict=True) if grad is not None}
 
 
+def gradients_are_those_of_differences(model: nn.Module, vocabulary_size: int) -> None:
+    """In float64, the loss changes along a random direction of each parameter as its gradient says.
+
+    (loss(w + h d) - loss(w - h d)) / 2h is the gradient's product with d, up to h^2.
+    """
+    tokens, dtype = sample_tokens(model, vocabulary_size), next(model.parameters()).dtype
+    model.double()
+    try:
+        found = gradients(model, model(tokens), tokens)
+        for name, parameter in model.named_parameters():
+            direction = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(11), dtype=torch.float64)
+            direction /= direction.norm()
+            slope = slope_along(model, tokens, parameter, direction)
+            said = float((found[name] * direction).sum()) if name in found else 0.0
+            close = abs(slope - said) <= 1e-7 + 1e-5 * abs(slope)
+            require(close, f"the loss has slope {slope:.6g} along {name}, and its gradient says {said:.6g}")
+    finally:
+        model.to(dtype)
+
+
+@torch.no_grad()
+def slope_along(
+    model: nn.Module, tokens: Tensor, parameter: nn.Parameter, direction: Tensor, step: float = 1e-5
+) -> float:
+    """Return the slope of the mean cross-entropy along a direction of one parameter, by two small steps."""
+    before = parameter.clone()
+    ends = []
+    for sign in (1.0, -1.0):
+        parameter.copy_(before + sign * step * direction)
+        ends.append(float(F.cross_entropy(model(tokens)[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())))
+    parameter.copy_(before)
+    return (ends[0] - ends[1]) / (2 * step)
+
+
 def every_parameter_has_a_role(model: Any, vocabulary_size: int) -> None:
     """`roles()` names each parameter once, by one of the four roles."""
     named = {name for name, _ in model.named_parameters()}
@@ -256,6 +290,7 @@ OUR_MODELS = (
     cached_equals_uncached,
     a_tap_changes_nothing,
     what_a_tap_returns_is_used,
+    gradients_are_those_of_differences,
     every_parameter_has_a_role,
     masked_rows_stay_finite,
 )

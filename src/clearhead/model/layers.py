@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from clearhead.model.attention import Attention
+from clearhead.model.attention import Mixer
 from clearhead.model.cache import Slot
 from clearhead.model.config import (
+    AnyFeedForwardConfig,
     FeedForwardConfig,
     LayerNormConfig,
+    NoFeedForwardConfig,
+    NoNormConfig,
     NormConfig,
     SwiGLUConfig,
 )
@@ -39,6 +43,8 @@ def build_norm(config: NormConfig, width: int) -> nn.Module:
     """
     if isinstance(config, LayerNormConfig):
         return nn.LayerNorm(width, eps=config.epsilon, bias=config.bias)
+    if isinstance(config, NoNormConfig):
+        return nn.Identity()
     return RMSNorm(width, eps=config.epsilon, elementwise_affine=config.gain)
 
 
@@ -71,12 +77,18 @@ def gelu_tanh(x: Tensor) -> Tensor:
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": gelu_tanh, "squared_relu": squared_relu}
 
 
+def hidden_width(config: FeedForwardConfig | SwiGLUConfig, width: int) -> int:
+    """Return F, the hidden width of a feed-forward layer; that of a SwiGLU layer is a multiple of 8."""
+    step = 8 if isinstance(config, SwiGLUConfig) else 1
+    return step * max(1, round(config.factor * width / step))
+
+
 class FeedForward(nn.Module):
     """Let each position think on its own: output(activation(up(x)))."""
 
     def __init__(self, width: int, config: FeedForwardConfig, *, bias: bool) -> None:
         super().__init__()
-        hidden = max(1, round(config.factor * width))
+        hidden = hidden_width(config, width)
         self.up = nn.Linear(width, hidden, bias=bias)
         self.activation = ACTIVATIONS[config.kind]
         self.output = nn.Linear(hidden, width, bias=bias)
@@ -95,12 +107,12 @@ class FeedForward(nn.Module):
 class SwiGLU(nn.Module):
     """Let each position think on its own: output(silu(gate(x)) * up(x)).
 
-    Source: Shazeer 2020, eq. 6. The hidden width is rounded to a multiple of 8.
+    Source: Shazeer 2020, eq. 6.
     """
 
     def __init__(self, width: int, config: SwiGLUConfig, *, bias: bool) -> None:
         super().__init__()
-        hidden = 8 * max(1, round(config.factor * width / 8))
+        hidden = hidden_width(config, width)
         self.gate = nn.Linear(width, hidden, bias=bias)
         self.up = nn.Linear(width, hidden, bias=bias)
         self.output = nn.Linear(hidden, width, bias=bias)
@@ -116,8 +128,10 @@ class SwiGLU(nn.Module):
         return out
 
 
-def build_feed_forward(config: FeedForwardConfig | SwiGLUConfig, width: int, *, bias: bool) -> FeedForward | SwiGLU:
-    """Return the feed-forward layer that a config names."""
+def build_feed_forward(config: AnyFeedForwardConfig, width: int, *, bias: bool) -> nn.Module | None:
+    """Return the feed-forward layer that a config names, or None where blocks have none."""
+    if isinstance(config, NoFeedForwardConfig):
+        return None
     if isinstance(config, SwiGLUConfig):
         return SwiGLU(width, config, bias=bias)
     return FeedForward(width, config, bias=bias)
@@ -147,20 +161,33 @@ class ShortConvolution(nn.Module):
         return y
 
 
+Branch = Callable[[Tensor], Tensor]
+
+
+Residual = Callable[[Tensor, nn.Module, Branch], Tensor]
+"""Joins a branch, and the norm that goes with it, to the stream of states x: residual(x, norm, branch)."""
+
+
+def pre_norm(x: Float[Tensor, "B T C"], norm: nn.Module, branch: Branch) -> Float[Tensor, "B T C"]:
+    """Return x + branch(norm(x)). Source: Xiong et al. 2020."""
+    return x + branch(norm(x))
+
+
 class Block(nn.Module):
     """Communicate, then compute: x + attention(norm(x)), then x + feed_forward(norm(x)).
 
-    Source: Vaswani et al. 2017 with the norm before each branch (Xiong et al. 2020).
+    Source: Vaswani et al. 2017 with the norm before each branch, unless another `residual` joins them.
     """
 
     def __init__(
         self,
         attention_norm: nn.Module,
-        attention: Attention,
+        attention: Mixer,
         feed_forward_norm: nn.Module,
         convolution: ShortConvolution | None,
-        feed_forward: nn.Module,
+        feed_forward: nn.Module | None,
         dropout: float,
+        residual: Residual = pre_norm,
     ) -> None:
         super().__init__()
         self.attention_norm = attention_norm
@@ -169,6 +196,7 @@ class Block(nn.Module):
         self.convolution = convolution
         self.feed_forward = feed_forward
         self.dropout = Dropout(dropout)
+        self.residual = residual
 
     def forward(
         self,
@@ -194,20 +222,24 @@ class Block(nn.Module):
         """Return x with what each position gathered from the others added."""
         if tap is not None:
             x = tap("resid_pre", x)
-        x = x + self.dropout(
-            self.attention(self.attention_norm(x), mask=mask, positions=positions, slot=slot, tap=scoped(tap, "attn"))
-        )
+        gather = partial(self.attention, mask=mask, positions=positions, slot=slot, tap=scoped(tap, "attn"))
+        x = self.residual(x, self.attention_norm, lambda heard: self.dropout(gather(heard)))
         return x if tap is None else tap("resid_mid", x)
 
     def compute(
         self, x: Float[Tensor, "B T C"], *, slot: Slot | None = None, tap: Tap | None = None
     ) -> Float[Tensor, "B T C"]:
         """Return x with what each position made of it added."""
-        heard = self.feed_forward_norm(x)
+        if self.feed_forward is not None:
+            x = self.residual(x, self.feed_forward_norm, partial(self._think, slot=slot, tap=tap))
+        return x if tap is None else tap("resid_post", x)
+
+    def _think(self, heard: Float[Tensor, "B T C"], slot: Slot | None, tap: Tap | None) -> Float[Tensor, "B T C"]:
+        assert self.feed_forward is not None
         if self.convolution is not None:
             heard = self.convolution(heard, slot)
         thought = self.feed_forward(heard, scoped(tap, "mlp"))
         if tap is not None:
             thought = tap("mlp.out", thought)
-        x = x + self.dropout(thought)
-        return x if tap is None else tap("resid_post", x)
+        out: Tensor = self.dropout(thought)
+        return out

@@ -11,14 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from clearhead.core.errors import UserError
-from clearhead.model.config import (
-    CausalConfig,
-    EncoderMaskConfig,
-    FullConfig,
-    MaskConfig,
-    PerDocumentConfig,
-    PrefixConfig,
-)
+from clearhead.model.config import CausalConfig, MaskConfig, PerDocumentConfig, PrefixConfig
+from clearhead.model.families import EncoderMaskConfig, FullConfig
 
 
 class Mask(ABC):

@@ -148,7 +148,7 @@ class Fourier(Positions):
         mapped: Tensor = self.map(self.features(times))
         return x + mapped
 
-    def features(self, times: Float[Tensor, " T"]) -> Float[Tensor, "T 2*M"]:
+    def features(self, times: Float[Tensor, " T"]) -> Float[Tensor, "T N"]:
         """Return the cosines and sines of some positions, of length 1 together."""
         angles = times[:, None] * self.frequencies
         scale = self.frequencies.size(0) ** -0.5
@@ -210,9 +210,7 @@ class Rotary(Positions):
         return Rotary(context_length, self.head_width, self.base).to(self.cosine.device)
 
 
-def build_positions(  # noqa: PLR0911 - one return for each kind
-    config: PositionsConfig, *, context_length: int, width: int, head_width: int
-) -> Positions:
+def build_positions(config: PositionsConfig, *, context_length: int, width: int, head_width: int) -> Positions:
     """Return the scheme that a config names."""
     match config:
         case LearnedConfig():

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -14,13 +15,24 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from clearhead.core.errors import UserError
-from clearhead.model.attention import KERNELS, Attention
-from clearhead.model.cache import Cache, new_slot
-from clearhead.model.config import GptConfig
+from clearhead.model.attention import KERNELS, Attention, Mixer
+from clearhead.model.cache import Cache
+from clearhead.model.config import (
+    AveragingConfig,
+    CausalConvolutionConfig,
+    FixedEmbeddingConfig,
+    FourierMixerConfig,
+    GptConfig,
+    SubstitutedAttentionConfig,
+)
 from clearhead.model.layers import Block, Dropout, ShortConvolution, build_feed_forward, build_norm
 from clearhead.model.masks import Mask, build_mask, require_no_future
 from clearhead.model.positions import build_positions
 from clearhead.model.tap import Tap, scoped
+from clearhead.model.variants.attention import SUBSTITUTIONS
+from clearhead.model.variants.embeddings import FIXED, FixedEmbedding, OneHot
+from clearhead.model.variants.mixers import Averaging, CausalConvolution, FourierMixer
+from clearhead.model.variants.residual import RESIDUALS
 
 
 class GPT(nn.Module):
@@ -42,7 +54,7 @@ class GPT(nn.Module):
             width=config.width,
             head_width=config.head_width,
         )
-        self.embedding = nn.Embedding(vocabulary_size, self.positions.token_width(config.width))
+        self.embedding = build_embedding(config, vocabulary_size, self.positions.token_width(config.width))
         self.embedding_norm = build_norm(config.norm, config.width) if config.embedding_norm else nn.Identity()
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(build_block(config) for _ in range(config.num_layers))
@@ -111,12 +123,26 @@ class GPT(nn.Module):
         cap = self.config.logit_softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
-    def new_cache(self, batch: int, capacity: int | None = None) -> Cache:
-        """Return an empty cache for `batch` rows of `capacity` positions (the context length unless given)."""
-        config = self.config
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether positions read later ones whatever the mask, so that this is no language model."""
+        return any(mixer.reads_ahead for mixer in self.mixers)
+
+    @property
+    def mixers(self) -> list[Mixer]:
+        """What the blocks' positions gather from each other by, layer by layer."""
+        return [cast(Block, block).attention for block in self.blocks]
+
+    def new_cache(self, batch: int, capacity: int | None = None) -> Cache | None:
+        """Return an empty cache for `batch` rows of `capacity` positions (the context length unless given).
+
+        There is none where the model reads ahead: what a cache holds would change with what comes.
+        """
+        if self.reads_ahead:
+            return None
         size = self.context_length if capacity is None else capacity
-        like = self.embedding.weight
-        return Cache([new_slot(batch, config.kv_heads, size, config.head_width, like) for _ in self.blocks])
+        like = self.unembedding.weight
+        return Cache([mixer.new_slot(batch, size, like) for mixer in self.mixers])
 
     def use_mask(self, mask: Mask) -> None:
         """Train, score and write under another mask from now on.
@@ -152,16 +178,31 @@ def build_block(config: GptConfig) -> Block:
     """Return one block of the kind that `config` describes."""
     return Block(
         build_norm(config.norm, config.width),
-        build_attention(config),
+        build_mixer(config),
         build_norm(config.norm, config.width),
         ShortConvolution(config.width, config.convolution) if config.convolution > 1 else None,
         build_feed_forward(config.feed_forward, config.width, bias=config.bias),
         config.dropout,
+        RESIDUALS[config.residual],
     )
 
 
+def build_mixer(config: GptConfig) -> Mixer:
+    """Return what a block's positions gather from each other by: attention, or what a config puts in its place."""
+    if isinstance(config.mixer, AveragingConfig):
+        return Averaging()
+    if isinstance(config.mixer, CausalConvolutionConfig):
+        return CausalConvolution(config.width, config.mixer.reach, bias=config.bias)
+    if isinstance(config.mixer, FourierMixerConfig):
+        return FourierMixer()
+    attention = build_attention(config)
+    if isinstance(config.mixer, SubstitutedAttentionConfig):
+        SUBSTITUTIONS[config.mixer.kind](attention)
+    return attention
+
+
 def build_attention(config: GptConfig) -> Attention:
-    """Return attention of the kind that `config` describes."""
+    """Return attention of the sizes and with the kernel that `config` names."""
     return Attention(
         config.width,
         config.num_heads,
@@ -170,6 +211,13 @@ def build_attention(config: GptConfig) -> Attention:
         bias=config.bias,
         qk_norm=config.qk_norm,
     )
+
+
+def build_embedding(config: GptConfig, vocabulary_size: int, width: int) -> nn.Embedding | FixedEmbedding:
+    """Return the table of token vectors that a config names."""
+    if isinstance(config.embedding, FixedEmbeddingConfig):
+        return FIXED[config.embedding.kind](vocabulary_size, width)
+    return nn.Embedding(vocabulary_size, width)
 
 
 def extended(model: GPT, context_length: int) -> GPT:
@@ -203,22 +251,24 @@ def initialize(model: GPT) -> None:
     `zero_residual`: matrices from N(0, 1/fan_in); the outputs of the residual branches and the head are zero, so
     the first prediction is uniform and its loss is ln V. Source: Zhang et al. 2019 (Fixup), section 2.
     """
-    zero = model.config.initialization == "zero_residual"
-    draw_linear_layers(model, zero=zero, num_branches=2 * model.config.num_layers)
-    embedding_std = 1.0 if zero and not model.config.tied_head else 0.02
-    model.embedding.weight.normal_(std=embedding_std)
+    config = model.config
+    draw_linear_layers(model, config)
+    embedding_std = 1.0 if config.initialization == "zero_residual" and not config.tied_head else 0.02
+    if not isinstance(model.embedding, OneHot):
+        model.embedding.weight.normal_(std=embedding_std)
     model.positions.draw(embedding_std)
 
 
 @torch.no_grad()
-def draw_linear_layers(model: nn.Module, *, zero: bool, num_branches: int) -> None:
-    """Draw the matrices of a model by the scheme `zero_residual`, or by `normal` for so many residual branches."""
+def draw_linear_layers(model: nn.Module, config: GptConfig) -> None:
+    """Draw the matrices of a model that is made of the parts that `config` names."""
+    zero = config.initialization == "zero_residual"
     for name, layer in linear_layers(model):
-        closes_branch = name.endswith(".output")
+        closes_branch = name.endswith(".output") and config.residual != "none"
         if zero:
             std = 0.0 if closes_branch or name == "unembedding" else layer.in_features**-0.5
         else:
-            std = 0.02 / math.sqrt(num_branches) if closes_branch else 0.02
+            std = 0.02 / math.sqrt(2 * config.num_layers) if closes_branch else 0.02
         layer.weight.normal_(std=std)
         if layer.bias is not None:
             layer.bias.zero_()

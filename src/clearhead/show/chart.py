@@ -131,7 +131,8 @@ def nice_ticks(low: float, high: float, at_most: int) -> list[float]:
     """Return the multiples of 1, 2 or 5 times a power of ten that lie from low to high, at most so many."""
     raw = (high - low) / max(at_most, 1)
     power = 10.0 ** math.floor(math.log10(raw))
-    for factor in (1, 2, 5, 10):
+    # Rounding can leave the power a tenth of what it should be, and two ends can lie on ticks: hence 20.
+    for factor in (1, 2, 5, 10, 20):
         step = factor * power
         first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
         if last - first + 1 <= at_most:

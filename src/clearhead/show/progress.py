@@ -19,7 +19,9 @@ from clearhead.show.readable import clock, count, duration, one_line, sentence, 
 
 _SHADES = "▁▂▃▄▅▆▇█"
 _REDRAW_SECONDS = 0.1
-_PLAIN_STEP_LINES = 10
+_PLAIN_LINES = 20  # steps that are told on the way to the planned end where nobody sees the panel
+_PLAIN_SECONDS = 10.0  # more of them if steps are slow: after so long a silence,
+_PLAIN_PATIENCE = 0.02  # and in a long run after this share of its time
 _SPEED_WINDOW = 200  # steps from which the time left is reckoned
 
 
@@ -60,7 +62,7 @@ class TrainingProgress:
             self._print(Text.assemble(("warning: ", "bold yellow"), _warning(event)))
         if self._live:
             self._redraw(event)
-        elif not self._quiet and (line := _plain_line(event, self._now)):
+        elif not self._quiet and self._now.worth_a_line(event) and (line := _plain_line(event, self._now)):
             self._print(Text(line))
 
     def _redraw(self, event: Mapping[str, Any]) -> None:
@@ -86,6 +88,20 @@ class _Now:
         self.bar_to_beat: tuple[str, float] | None = None
         self.sample = ""
         self._speed: deque[tuple[int, float]] = deque(maxlen=_SPEED_WINDOW)
+        self._told: tuple[int, float] | None = None
+
+    def worth_a_line(self, event: Mapping[str, Any]) -> bool:
+        """Say whether an event should be told in plain lines: of the steps the first, and then some of them."""
+        if event["event"] != "stepped":
+            return True
+        at = float(event["seconds"])
+        if self._told is not None:
+            step, before = self._told
+            stride = max(1, (self.steps or 1000) // _PLAIN_LINES)
+            if self.step // stride == step // stride and at - before < max(_PLAIN_SECONDS, _PLAIN_PATIENCE * at):
+                return False
+        self._told = self.step, at
+        return True
 
     def take(self, event: Mapping[str, Any]) -> None:
         self.step = int(event["step"])
@@ -165,7 +181,7 @@ def _plain_line(event: Mapping[str, Any], now: _Now) -> str:
     """Say an event in one line, or nothing if it is not worth one."""
     at = f"step {count(now.step)}" + (f"/{count(now.steps)}" if now.steps else "")
     match event["event"]:
-        case "stepped" if now.step == 1 or now.step % max(1, (now.steps or 1000) // _PLAIN_STEP_LINES) == 0:
+        case "stepped":
             left = f", {clock(now.seconds_left)} left" if now.seconds_left else ""
             return f"{at}: loss {now.loss:.3f}, {count(now.tokens_per_second)} tokens/s{left}"
         case "evaluated" if event["split"] == "validation":

@@ -88,14 +88,16 @@ def render(
 
 def _header(run: Mapping[str, Any], history: History, data: Mapping[str, Any] | None) -> str:
     created = str(run.get("created", ""))[:16].replace("T", " ")
-    eyebrow = " · ".join(part for part in ("Clearhead run", created, _status(history)) if part)
+    eyebrow = " · ".join(part for part in ("Clearhead run", created, _status(run, history)) if part)
     return (
         f'<header><p class="eyebrow">{escape(eyebrow)}</p><h1>{escape(run.get("name", "run"))}</h1>'
         f'<p class="lead">{escape(_summary(run, history, data))}</p></header>'
     )
 
 
-def _status(history: History) -> str:
+def _status(run: Mapping[str, Any], history: History) -> str:
+    if "imported" in run:
+        return "imported"
     return f"ended: {_ending(history)}" if history.ending else "no end recorded: still running, or cut off"
 
 
@@ -112,6 +114,8 @@ def _done(history: History) -> bool:
 
 
 def _summary(run: Mapping[str, Any], history: History, data: Mapping[str, Any] | None) -> str:
+    if "imported" in run:
+        return f"{_kind(run)}, imported from a {run['imported']['model_type']} of transformers."
     steps, seconds = history.newest("step"), history.newest("seconds")
     what = f"{_kind(run)}, trained on {_names(data)}"
     if steps and seconds:
@@ -294,6 +298,8 @@ def _next_steps(described: Mapping[str, Any], reference: str, history: History) 
             f"clearhead train --resume {run}{further}",
         ),
     ]
+    if "imported" in described:
+        steps = [steps[0], ("Measure it on a text of yours.", f"clearhead eval {run} my.txt")]
     blocks = "".join(f"<div><p>{said}</p><pre>{escape(command)}</pre></div>" for said, command in steps)
     return f'<section><h2>What to do next</h2><div class="next">{blocks}</div></section>'
 

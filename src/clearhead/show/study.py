@@ -21,6 +21,7 @@ class Sample:
     """What the model of an arm wrote."""
 
     arm: str
+    about: str
     figure: str
     text: str
 
@@ -79,13 +80,17 @@ def render(answer: Answer) -> str:
     body = [
         f'<header><p class="eyebrow">Clearhead study</p><h1>{escape(answer.study)}</h1>'
         f'<p class="lead">{escape(answer.question)}</p></header>',
-        f'<section class="close">{"".join(f"<p>{escape(each)}</p>" for each in answer.said)}</section>',
+        _said(answer.said),
         _chart(answer),
         _table(answer),
         _samples(answer.samples),
         "<footer>Written by Clearhead from the events of the study's runs.</footer>",
     ]
     return page(f"{answer.study} · Clearhead", "\n".join(part for part in body if part))
+
+
+def _said(sentences: Sequence[str]) -> str:
+    return f'<section class="close">{"".join(f"<p>{escape(each)}</p>" for each in sentences)}</section>'
 
 
 def _chart(answer: Answer) -> str:
@@ -138,8 +143,8 @@ def _samples(samples: Sequence[Sample]) -> str:
     if not samples:
         return ""
     rows = "".join(
-        f'<dt><b>{escape(sample.arm)}</b>{escape(sample.figure)}</dt><dd><p class="text" dir="auto">'
-        f"{escape(sample.text.strip())}</p></dd>"
+        f'<dt><b>{escape(sample.arm)}</b>{escape(sample.figure)}</dt><dd><p class="small">{escape(sample.about)}</p>'
+        f'<p class="text" dir="auto">{escape(sample.text.strip())}</p></dd>'
         for sample in samples
     )
     return f'<section><h2>What each writes</h2><dl class="samples">{rows}</dl></section>'

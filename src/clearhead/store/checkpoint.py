@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from clearhead.core.errors import DamagedFile, UserError
-from clearhead.core.files import cannot_write, drop_file, manifest, new_folder, to_json, verify_folder, write_atomically
-from clearhead.core.run import FORMAT, Run, read_versioned
+from clearhead.core.files import (
+    cannot_write,
+    drop_file,
+    manifest,
+    new_folder,
+    remove_folder,
+    to_json,
+    verify_folder,
+    write_atomically,
+)
+from clearhead.core.migrations import FORMAT
+from clearhead.core.run import STEP_NAME, Run, read_versioned
 
 MODEL_FILE = "model.safetensors"
 AVERAGE_FILE = "average.safetensors"
@@ -29,7 +39,8 @@ class Checkpoint:
 
     Args:
         average: the averaged weights, where the run keeps them.
-        optimizer: the optimizers' memory; empty for a step that was kept only to be looked at.
+        optimizer: the optimizers' memory, empty for those that keep none; None for a step that was kept only to be
+            looked at.
         state: the training loop's state, with the run's best step so far.
     """
 
@@ -37,21 +48,21 @@ class Checkpoint:
     model: Mapping[str, Tensor]
     state: Mapping[str, Any]
     average: Mapping[str, Tensor] | None = None
-    optimizer: Mapping[str, Tensor] = field(default_factory=dict)
+    optimizer: Mapping[str, Tensor] | None = None
 
 
 def save(run: Run, checkpoint: Checkpoint) -> Path:
     """Store a step and return its folder; a step that is stored already, whole and with as much in it, stays."""
     folder = run.step_folder(checkpoint.step)
     if folder.exists():
-        if is_whole(folder) and (holds(folder, OPTIMIZER_FILE) or not checkpoint.optimizer):
+        if is_whole(folder) and (holds(folder, OPTIMIZER_FILE) or checkpoint.optimizer is None):
             return folder
-        shutil.rmtree(folder)
+        remove_folder(folder)
     with new_folder(folder) as temporary:
         save_tensors(temporary / MODEL_FILE, checkpoint.model)
         if checkpoint.average is not None:
             save_tensors(temporary / AVERAGE_FILE, checkpoint.average)
-        if checkpoint.optimizer:
+        if checkpoint.optimizer is not None:
             save_tensors(temporary / OPTIMIZER_FILE, checkpoint.optimizer)
         write_atomically(temporary / STATE_FILE, to_json({"format": FORMAT, **checkpoint.state}))
     return folder
@@ -67,35 +78,58 @@ def load(run: Run, step: int) -> Checkpoint:
     if not folder.is_dir():
         have = ", ".join(str(number) for number in run.steps()) or "none"
         raise UserError(f"{run.path} has no saved step {step}; it has {have}.")
-    verify_folder(folder)
+    verify_step(folder)
     average, optimizer = holds(folder, AVERAGE_FILE), holds(folder, OPTIMIZER_FILE)
     return Checkpoint(
         step=step,
         model=load_tensors(folder / MODEL_FILE),
         state=read_state(folder),
         average=load_tensors(folder / AVERAGE_FILE) if average else None,
-        optimizer=load_tensors(folder / OPTIMIZER_FILE) if optimizer else {},
+        optimizer=load_tensors(folder / OPTIMIZER_FILE) if optimizer else None,
     )
+
+
+def verify_step(folder: Path) -> None:
+    """Check every file of a stored step, and that it is the step that its folder is named after.
+
+    Raises:
+        DamagedFile: names the first file that is missing or differs.
+    """
+    verify_folder(folder)
+    named, state = STEP_NAME.fullmatch(folder.name), read_state(folder)
+    if named is None or state.get("step") != int(named[1]):
+        raise DamagedFile(f"{folder} holds step {state.get('step')}: it was renamed, or swapped with another.")
 
 
 def is_whole(folder: Path) -> bool:
     """Say whether every file of a stored step is what was written."""
     try:
-        verify_folder(folder)
+        verify_step(folder)
     except DamagedFile:
         return False
     return True
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """Return a step's state without its format number."""
+    """Return a step's state without its format number.
+
+    Raises:
+        DamagedFile: it is not one.
+    """
     state = read_versioned(folder / STATE_FILE)
     del state["format"]
-    return state
+    named = state.get("best")
+    if named is not None and not _names_a_step(named):
+        raise DamagedFile(f"{folder / STATE_FILE} does not say which step is the best as this program does.")
+    return state | {"best": named}
 
 
-def newest(run: Run, *, resumable: bool = True) -> tuple[int, list[str]]:
-    """Return the newest step that is whole, and a sentence for each newer one that is not.
+def _names_a_step(named: Any) -> bool:
+    return isinstance(named, dict) and isinstance(named.get("step"), int) and named.get("weights") in ("raw", "average")
+
+
+def search(run: Run, *, resumable: bool = True) -> tuple[int | None, list[str]]:
+    """Return the newest step that is whole, if there is one, and a sentence for each newer one that is not.
 
     Args:
         resumable: only steps that hold the optimizers' memory count.
@@ -107,7 +141,7 @@ def newest(run: Run, *, resumable: bool = True) -> tuple[int, list[str]]:
     for step in reversed(run.steps()):
         folder = run.step_folder(step)
         try:
-            verify_folder(folder)
+            verify_step(folder)
         except DamagedFile as error:
             troubles.append(str(error))
             continue
@@ -115,7 +149,19 @@ def newest(run: Run, *, resumable: bool = True) -> tuple[int, list[str]]:
             return step, troubles
     if troubles:
         raise DamagedFile(f"No saved step of {run.path} is whole: {troubles[0]}")
-    raise UserError(f"{run.path} has no saved step yet; clearhead train --resume {run.path} continues it.")
+    return None, troubles
+
+
+def newest(run: Run, *, resumable: bool = True) -> tuple[int, list[str]]:
+    """Return what `search` finds.
+
+    Raises:
+        UserError: nothing is saved yet. DamagedFile: steps are there, but none is whole.
+    """
+    step, troubles = search(run, resumable=resumable)
+    if step is None:
+        raise UserError(f"{run.path} has no saved step yet; clearhead train --resume {run.path} continues it.")
+    return step, troubles
 
 
 def best(run: Run) -> tuple[int, str, list[str]]:
@@ -123,7 +169,7 @@ def best(run: Run) -> tuple[int, str, list[str]]:
 
     The newest whole step's state names it; before the first evaluation the newest step stands in.
     """
-    step, troubles = newest(run)
+    step, troubles = newest(run, resumable=False)
     named = read_state(run.step_folder(step))["best"]
     if named and is_whole(run.step_folder(named["step"])):
         return named["step"], named["weights"], troubles
@@ -141,9 +187,11 @@ def rotate(run: Run, keep: str, spaced: frozenset[int]) -> None:
     """
     if keep == "all":
         return
-    step, _ = newest(run)
+    step, troubles = newest(run)
+    if troubles:
+        return
     named = read_state(run.step_folder(step))["best"]
-    resumable = [number for number in run.steps() if holds(run.step_folder(number), OPTIMIZER_FILE)]
+    resumable = [number for number in run.steps() if is_resumable(run.step_folder(number))]
     stay = {*resumable[-2:], named["step"]} if named else set(resumable[-2:])
     for number in run.steps():
         if number in stay:
@@ -151,14 +199,37 @@ def rotate(run: Run, keep: str, spaced: frozenset[int]) -> None:
         if keep == "spaced" and number in spaced:
             strip(run, number)
         else:
-            shutil.rmtree(run.step_folder(number))
+            remove_folder(run.step_folder(number))
+
+
+def drop_after(run: Run, step: int) -> None:
+    """Remove the steps that were saved after this one, the newest first."""
+    for number in reversed(run.steps()):
+        if number > step:
+            remove_folder(run.step_folder(number))
 
 
 def strip(run: Run, step: int) -> None:
     """Leave of a step only what looking at it needs: weights and state."""
     folder = run.step_folder(step)
-    if holds(folder, OPTIMIZER_FILE):
+    if is_resumable(folder):
         drop_file(folder, OPTIMIZER_FILE)
+
+
+def finish_stripping(run: Run) -> None:
+    """Remove the files that a crash kept `strip` from removing, after it had taken them off the manifest."""
+    for folder in map(run.step_folder, run.steps()):
+        with contextlib.suppress(DamagedFile):
+            if not holds(folder, OPTIMIZER_FILE):
+                (folder / OPTIMIZER_FILE).unlink(missing_ok=True)
+
+
+def is_resumable(folder: Path) -> bool:
+    """Say whether a stored step claims to hold the optimizers' memory; one whose manifest is damaged does not."""
+    try:
+        return holds(folder, OPTIMIZER_FILE)
+    except DamagedFile:
+        return False
 
 
 def holds(folder: Path, name: str) -> bool:
@@ -173,15 +244,18 @@ def log_spaced(steps: int, count: int = 30) -> frozenset[int]:
     return frozenset(round(steps ** (index / (count - 1))) for index in range(count))
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write named tensors in the safetensors format; no two of them may share memory.
+
+    Args:
+        metadata: words that stand in the file's head.
 
     Raises:
         UserError: the disk takes no more.
     """
     whole = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     try:
-        save_file(whole, path)
+        save_file(whole, path, metadata)
     except (SafetensorError, OSError) as error:
         raise cannot_write(path, error) from error
 

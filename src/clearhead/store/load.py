@@ -8,10 +8,10 @@ from typing import Any
 from torch import nn
 
 from clearhead.core.config import build, sections
-from clearhead.core.errors import UserError
-from clearhead.core.run import Run, Selection, select
+from clearhead.core.errors import DamagedFile, UserError
+from clearhead.core.run import Run, Selection, part, select
 from clearhead.model.build import build_model
-from clearhead.model.config import ModelConfig
+from clearhead.model.families import ModelConfig
 from clearhead.store import checkpoint
 from clearhead.text.shards import ids_of
 from clearhead.text.tokenizer import Tokenizer, load_tokenizer
@@ -86,7 +86,7 @@ def tokenizer_of(run: Run) -> Tokenizer:
     """Return a run's tokenizer, which knows what ids the run's training text does not give."""
     tokenizer = load_tokenizer(run.tokenizer)
     # Runs of before this was noted have no such list.
-    tokenizer.unseen = ids_of(run.data().get("unseen_ids", []))
+    tokenizer.unseen = ids_of(run.data().get("unseen_ids", []), tokenizer.vocabulary_size)
     return tokenizer
 
 
@@ -95,13 +95,17 @@ def find_step(selection: Selection) -> tuple[int, str, list[str]]:
     if selection.step == "best":
         return checkpoint.best(selection.run)
     if selection.step == "last":
-        step, notices = checkpoint.newest(selection.run)
+        step, notices = checkpoint.newest(selection.run, resumable=False)
         return step, "average", notices
     return int(selection.step), "average", []
 
 
 def model_config(description: dict[str, Any]) -> ModelConfig:
     """Return the model's config out of a run's run.json."""
-    values = description["config"]["model"]
-    config: ModelConfig = build(sections(ModelConfig)[values["kind"]], values, where="model")  # type: ignore[assignment]
+    kinds = sections(ModelConfig)
+    values = part(description, "config", "model")
+    kind = part(values, "kind", kind=str)
+    if kind not in kinds:
+        raise DamagedFile(f'The run holds a model of kind "{kind}", which this version does not know.')
+    config: ModelConfig = build(kinds[kind], values, where="model")  # type: ignore[assignment]
     return config

@@ -6,8 +6,9 @@ Every choice is a function of (seed, step) alone: nothing is shuffled in memory 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
+from typing import Generic, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int, Int32, Int64, UInt64
@@ -35,6 +36,16 @@ class Batch(Generic[ArrayT]):
     documents: ArrayT | None = None
     source: ArrayT | None = None
     lengths: ArrayT | None = None
+
+    def cut(self, parts: int) -> list[Batch[ArrayT]]:
+        """Return the rows, in order, as so many batches that differ by at most one row, none of them empty."""
+        rows = len(self.tokens)  # type: ignore[arg-type]
+        edges = [rows * part // parts for part in range(parts + 1)]
+        return [self._rows(first, last) for first, last in pairwise(edges) if last > first]
+
+    def _rows(self, first: int, last: int) -> Batch[ArrayT]:
+        values = (getattr(self, each.name) for each in fields(self))
+        return Batch(*(None if value is None else value[first:last] for value in values))
 
 
 @runtime_checkable
@@ -83,6 +94,11 @@ class TrainingBatches(ABC):
     def starts(self, step: int) -> Int64[np.ndarray, " B"]:
         """Return where the step's sequences begin in the text."""
         return self._starts(self._places(step)).astype(np.int64)
+
+    def resized(self, sequences_per_step: int) -> Self:
+        """Return batches of so many sequences a step, in no more parts than that."""
+        micro_batches = min(self.micro_batches, sequences_per_step)
+        return replace(self, sequences_per_step=sequences_per_step, micro_batches=micro_batches)
 
     @property
     def tokens_per_step(self) -> int:

@@ -53,7 +53,7 @@ class BpeTokenizer(Tokenizer):
 
     def __init__(self, library_json: str, *, end: bool) -> None:
         """Build the tokenizer from the JSON that the library wrote."""
-        self._library_json = library_json
+        self.library_json = library_json
         self._library = tokenizers.Tokenizer.from_str(library_json)
         vocabulary = self._library.get_vocab()
         tokens = [spelled_bytes(token) for token in sorted(vocabulary, key=vocabulary.__getitem__)]
@@ -112,14 +112,14 @@ class BpeTokenizer(Tokenizer):
     def save(self, folder: Path) -> None:
         """Write the tokenizer and, beside it, vocabulary and merges in the library's own JSON."""
         super().save(folder)
-        (folder / LIBRARY_FILE).write_bytes(self._library_json.encode())
+        (folder / LIBRARY_FILE).write_bytes(self.library_json.encode())
 
     def _merge(self, segment: str) -> list[int]:
         ids: list[int] = self._library.encode(segment, add_special_tokens=False).ids
         return ids
 
     def _content(self) -> dict[str, Any]:
-        digest = hashlib.sha256(self._library_json.encode()).hexdigest()
+        digest = hashlib.sha256(self.library_json.encode()).hexdigest()
         return {"library_sha256": digest, "end": self.end is not None}
 
 

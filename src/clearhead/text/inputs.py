@@ -21,6 +21,7 @@ from typing import IO
 
 from clearhead.core.errors import UserError, nearest
 from clearhead.core.files import cannot_write
+from clearhead.core.run import RUN_FILE
 
 STANDARD_INPUT = "-"
 BLOCK_BYTES = 1 << 20
@@ -96,7 +97,8 @@ def standard_input(keep_at: Path | None) -> Input:
 def files_below(folder: Path) -> tuple[list[Path], Counter[str]]:
     """List the files in a folder and below, sorted by path, and count what was passed over.
 
-    Links are followed; a folder that is reached twice is listed once, so loops end.
+    Links are followed; a folder that is reached twice is listed once, so loops end. What a trained run wrote is no text
+    of the user's.
     """
 
     def refuse(error: OSError) -> None:
@@ -111,6 +113,10 @@ def files_below(folder: Path) -> tuple[list[Path], Counter[str]]:
             inner.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
+        if RUN_FILE in names:
+            passed["holding a run"] += 1
+            inner.clear()
+            continue
         passed["hidden"] += sum(name.startswith(".") for name in (*inner, *names))
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         visible = [Path(place, name) for name in names if not name.startswith(".")]

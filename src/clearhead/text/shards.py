@@ -148,9 +148,20 @@ def ranges_of(ids: Int32[np.ndarray, " N"]) -> list[list[int]]:
     return [[int(part[0]), int(part[-1])] for part in parts if len(part)]
 
 
-def ids_of(ranges: Iterable[Sequence[int]]) -> Int32[np.ndarray, " N"]:
-    """Return the ids of ranges that `ranges_of` gave."""
+def ids_of(ranges: Any, vocabulary_size: int) -> Int32[np.ndarray, " N"]:
+    """Return the ids of ranges that `ranges_of` gave.
+
+    Raises:
+        DamagedFile: it gave no such thing.
+    """
+    if not isinstance(ranges, list) or not all(_is_range(each, vocabulary_size) for each in ranges):
+        raise DamagedFile("A stored list of ids does not hold ranges of them.")
     return np.concatenate([np.empty(0, np.int32), *(np.arange(a, b + 1, dtype=np.int32) for a, b in ranges)])
+
+
+def _is_range(found: Any, vocabulary_size: int) -> bool:
+    numbers = isinstance(found, list) and len(found) == 2 and all(type(number) is int for number in found)
+    return numbers and 0 <= found[0] <= found[1] < vocabulary_size
 
 
 def build(folder: Path, stream: _Stream, vocabulary_size: int, provenance: Mapping[str, Any]) -> Tokens:
@@ -202,7 +213,7 @@ def open_tokens(folder: Path) -> Tokens:
 
 
 def verify(folder: Path) -> None:
-    """Check that each shard has the hash that was stored when it was written.
+    """Check that each shard has the hash that was stored when it was written, and holds ids of the vocabulary alone.
 
     Raises:
         DamagedFile: names the file that differs.
@@ -213,6 +224,11 @@ def verify(folder: Path) -> None:
             raise DamagedFile(f"{path} is missing.")
         if sha256(path) != stored:
             raise DamagedFile(f"{path} is not what was written: its SHA-256 differs from that in {INDEX}.")
+    tokens = open_tokens(folder)
+    for start in range(0, len(tokens), _STREAM_TOKENS):
+        largest = tokens.read(start, min(start + _STREAM_TOKENS, len(tokens))).max()
+        if largest >= index["vocabulary_size"]:
+            raise DamagedFile(f"{folder} holds the id {largest}, and its vocabulary has {index['vocabulary_size']}.")
 
 
 def cached(split: Split, tokenizer: Tokenizer, *, part: Literal["training", "validation"] = "training") -> Tokens:
@@ -326,6 +342,8 @@ def _read_index(folder: Path) -> dict[str, Any]:
     if index["format"] > FORMAT:
         raise NewerFormat(f"{folder} was written by a newer version of clearhead; update, or remove the folder.")
     counts, hashes = index.get("counts"), index.get("sha256")
+    if not isinstance(index.get("vocabulary_size"), int):
+        raise damaged
     if index.get("dtype") not in {"uint16", "uint32"} or not isinstance(counts, list) or not isinstance(hashes, list):
         raise damaged
     if not counts or len(counts) != len(hashes) or not all(isinstance(count, int) and count > 0 for count in counts):

@@ -48,8 +48,10 @@ def assess(loaded: Loaded, text: str | Path | None = None, *, stride: int | None
         for the validation part, copied: the share of a long sample that stands in the training text.
     """
     tokenizer, model = loaded.tokenizer, loaded.model
-    target = read_target(loaded, text)
     context = int(model.context_length)  # type: ignore[arg-type]
+    if stride is not None and not 1 <= stride <= context:
+        raise UserError(f"--stride must be from 1 to the context length, {context}, not {stride}.")
+    target = read_target(loaded, text)
     if len(target.ids) < 2:
         raise UserError("The text is too short to be scored: it needs at least two tokens.")
     byte_lengths = tokenizer.byte_lengths if tokenizer.lossless else None
@@ -69,8 +71,6 @@ def assess(loaded: Loaded, text: str | Path | None = None, *, stride: int | None
         "by_position": score.by_position.tolist(),
     }
     if stride is not None:
-        if not 1 <= stride <= context:
-            raise UserError(f"--stride must be from 1 to the context length, {context}, not {stride}.")
         result["nats_per_token_sliding"] = float(text_nats(model, target.ids, stride=stride, end=end).mean())
     return result | compare(loaded, target)
 
@@ -79,6 +79,11 @@ def read_target(loaded: Loaded, text: str | Path | None) -> Target:
     """Return the ids of the run's validation part, or of a text that is read as the run's own was."""
     if text is None:
         stored = np.fromfile(loaded.run.path / runs.VALIDATION_FILE, dtype="<i4")
+        if "imported" in loaded.description:
+            name = loaded.run.name
+            raise UserError(
+                f"{name} was imported without a validation part; name a text: clearhead eval {name} my.txt."
+            )
         return Target("validation", stored.astype(np.int32))
     config = build(TextConfig, loaded.description["config"]["text"], where="text")
     corpus = corpora.read([text], config)

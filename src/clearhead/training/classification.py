@@ -17,9 +17,9 @@ from clearhead.core.config import build
 from clearhead.core.errors import UserError
 from clearhead.core.events import read
 from clearhead.core.files import write_atomically
-from clearhead.core.run import Run
+from clearhead.core.run import VALIDATION_ROWS_FILE, Run
 from clearhead.generation.classifier import class_nats
-from clearhead.model.config import EncoderConfig
+from clearhead.model.families import EncoderConfig
 from clearhead.model.masks import Padded
 from clearhead.store.load import Loaded, tokenizer_of
 from clearhead.text.batches import Batch
@@ -44,7 +44,6 @@ from clearhead.training.labelled import (
 from clearhead.training.objective import Loss
 from clearhead.training.task import BatchSource, Evaluate, Reading, Sample, Task
 
-VALIDATION_ROWS_FILE = "validation.jsonl"
 SAMPLED_ROWS = 2048
 """How many texts of a part the evaluations during a run score."""
 
@@ -61,6 +60,16 @@ class LabelledBatches:
 
     def __call__(self, step: int) -> list[Batch[Any]]:
         return [self._batch(rows) for rows in np.array_split(self.order(step), self.micro_batches) if len(rows)]
+
+    def resized(self, sequences_per_step: int) -> Self:
+        """Return batches of so many rows a step, in no more parts than that."""
+        order = replace(self.order, rows_per_step=sequences_per_step)
+        return replace(self, order=order, micro_batches=min(self.micro_batches, sequences_per_step))
+
+    @property
+    def sequences_per_step(self) -> int:
+        """How many rows a step has, at most."""
+        return self.order.rows_per_step
 
     @property
     def tokens_per_step(self) -> int:

@@ -6,8 +6,21 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from clearhead.model.config import GptConfig, ModelConfig
+from clearhead.model.config import GptConfig, require_above_zero, require_positive
+from clearhead.model.families import ModelConfig
 from clearhead.text.config import TextConfig, TokenizerConfig
+
+
+def require_not_negative(name: str, value: int | float) -> None:
+    """Raise a ValueError that names a number which must not lie below 0."""
+    if value < 0:
+        raise ValueError(f"{name} must be 0 or more, not {value}.")
+
+
+def require_share(name: str, value: float) -> None:
+    """Raise a ValueError that names a number which must lie between 0 and 1, without 1."""
+    if not 0.0 <= value < 1.0:
+        raise ValueError(f"{name} must be at least 0 and below 1, not {value}.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +38,13 @@ class AdamWConfig:
     epsilon: float = 1e-8
     weight_decay: float = 0.1
 
+    def __post_init__(self) -> None:
+        require_above_zero("learning_rate", self.learning_rate)
+        for name in ("epsilon", "weight_decay"):
+            require_not_negative(name, getattr(self, name))
+        for name in ("beta1", "beta2"):
+            require_share(name, getattr(self, name))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MuonConfig:
@@ -35,8 +55,6 @@ class MuonConfig:
         momentum: how much of the earlier gradients is kept.
         weight_decay: decoupled, on the blocks' matrices alone.
         newton_schulz_steps: iterations that make an update orthogonal.
-        newton_schulz_precision: the dtype of those iterations; "bf16" is several times faster where a processor
-            multiplies it, and moves the singular values about as near to 1.
         embedding_learning_rate: AdamW's peak for embeddings.
         head_learning_rate: AdamW's peak for the head.
         gain_learning_rate: AdamW's peak for vectors.
@@ -47,13 +65,20 @@ class MuonConfig:
     momentum: float = 0.9
     weight_decay: float = 0.0
     newton_schulz_steps: int = 5
-    newton_schulz_precision: Literal["fp32", "bf16"] = "fp32"
     embedding_learning_rate: float = 0.1
     head_learning_rate: float = 0.01
     gain_learning_rate: float = 0.03
     beta1: float = 0.9
     beta2: float = 0.95
     epsilon: float = 1e-10
+
+    def __post_init__(self) -> None:
+        require_above_zero("learning_rate", self.learning_rate)
+        for name in ("embedding_learning_rate", "head_learning_rate", "gain_learning_rate", "weight_decay", "epsilon"):
+            require_not_negative(name, getattr(self, name))
+        for name in ("momentum", "beta1", "beta2"):
+            require_share(name, getattr(self, name))
+        require_positive("newton_schulz_steps", self.newton_schulz_steps)
 
 
 OptimizerConfig = AdamWConfig | MuonConfig
@@ -70,6 +95,9 @@ class ConstantConfig:
     kind: Literal["constant"] = "constant"
     warmup_steps: int = 0
 
+    def __post_init__(self) -> None:
+        require_not_negative("warmup_steps", self.warmup_steps)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CosineConfig:
@@ -84,6 +112,11 @@ class CosineConfig:
     warmup_steps: int = 100
     final: float = 0.1
 
+    def __post_init__(self) -> None:
+        require_not_negative("warmup_steps", self.warmup_steps)
+        if not 0.0 <= self.final <= 1.0:
+            raise ValueError(f"final must be from 0 to 1, not {self.final}.")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LinearConfig:
@@ -95,6 +128,9 @@ class LinearConfig:
 
     kind: Literal["linear"] = "linear"
     warmup_steps: int = 0
+
+    def __post_init__(self) -> None:
+        require_not_negative("warmup_steps", self.warmup_steps)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,6 +145,11 @@ class WarmupStableDecayConfig:
     kind: Literal["wsd"] = "wsd"
     warmup_steps: int = 0
     decay_share: float = 0.4
+
+    def __post_init__(self) -> None:
+        require_not_negative("warmup_steps", self.warmup_steps)
+        if not 0.0 < self.decay_share <= 1.0:
+            raise ValueError(f"decay_share must be above 0 and at most 1, not {self.decay_share}.")
 
 
 ScheduleConfig = ConstantConfig | CosineConfig | LinearConfig | WarmupStableDecayConfig
@@ -144,7 +185,9 @@ class TrainConfig:
         averaging: the decay of the running average of the weights, which is then evaluated in their place.
         seed: what weights, order and dropout are drawn from.
         device: a torch device; without one a CUDA GPU if there is one, else the CPU.
-        precision: "bf16" multiplies matrices in bfloat16; weights stay in float32.
+        check_device: compare a few numbers with the CPU's first, and refuse a device that computes wrong ones.
+        precision: "bf16" multiplies matrices in bfloat16; weights stay in float32. Without a word, it is
+            used where the device has instructions for it and the model is wide enough to gain.
         threads: CPU threads; without a number, chosen by a probe.
         deterministic: the same bits every time on a CPU.
         compile: let torch.compile make kernels; costs seconds at the start.
@@ -171,7 +214,8 @@ class TrainConfig:
     averaging: float | None = None
     seed: int = 1
     device: str | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
+    check_device: bool = True
+    precision: Literal["fp32", "bf16"] | None = None
     threads: int | None = None
     deterministic: bool = True
     compile: bool = False
@@ -194,6 +238,7 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be above 0, not {value}.")
+        require_not_negative("patience", self.patience or 0)
         if self.micro_batches > self.sequences_per_step:
             raise ValueError(
                 f"micro_batches = {self.micro_batches} is more than sequences_per_step = {self.sequences_per_step}; "

@@ -14,6 +14,7 @@ from jaxtyping import Int32
 from clearhead.core.config import build, to_dict
 from clearhead.core.errors import UserError
 from clearhead.core.files import new_folder
+from clearhead.core.run import part
 from clearhead.model.config import GptConfig, PerDocumentConfig
 from clearhead.text import corpus as corpora
 from clearhead.text import shards
@@ -161,10 +162,13 @@ def reopen(tokenizer: Tokenizer, validation: Int32[np.ndarray, " N"], sources: d
     Raises:
         UserError: the files are gone or are not what the run was trained on.
     """
+    if sources["fingerprint"] is None:
+        raise UserError(f"{run} was imported, so the text that it was trained on is not here.")
     kept = run / "stdin.txt"
-    names = [str(kept) if name == "-" else name for name in sources["names"]]
-    corpus = read_texts(names, build(TextConfig, sources["text"], where="text"))
-    if corpus.fingerprint != sources["fingerprint"]:
+    names = [str(kept) if name == "-" else str(name) for name in part(sources, "names", kind=list)]
+    corpus = read_texts(names, build(TextConfig, part(sources, "text"), where="text"))
+    part(sources, "split")
+    if corpus.fingerprint != part(sources, "fingerprint", kind=str):
         raise UserError(
             f"The text of {run} has changed since the run began ({', '.join(names) or 'the tales'}); "
             "bring the old text back, or train a new run."

@@ -12,15 +12,11 @@ import torch
 from jaxtyping import Float64, Int32, Int64
 from torch import nn
 
-from clearhead.generation.score import logits_of, token_nats
+from clearhead.generation.score import logits_of, token_nats, windows_at_once
 from clearhead.text.batches import TokenSource, document_numbers, evaluation_windows, sampled_windows
 
 SAMPLED_TARGETS = 8192
 """How many targets the evaluations during a run score."""
-
-LOGITS_AT_ONCE = 2**23
-TOKENS_AT_ONCE = 2**13
-"""How many logits one forward pass of an evaluation may give (32 MB of them), and how many tokens it may read."""
 
 
 @runtime_checkable
@@ -118,8 +114,7 @@ class Evaluator:
         self, model: nn.Module, starts: Int64[np.ndarray, " N"], lengths: Int64[np.ndarray, " N"]
     ) -> Iterator[tuple[Int64[np.ndarray, " N"], int]]:
         """Yield windows of one length, as many as one forward pass takes."""
-        vocabulary_size = int(getattr(model, "vocabulary_size", 256))
-        rows = max(1, min(LOGITS_AT_ONCE // vocabulary_size, TOKENS_AT_ONCE) // self.context_length)
+        rows = windows_at_once(model, self.context_length)
         for length in np.unique(lengths):
             same = starts[lengths == length]
             for first in range(0, len(same), rows):

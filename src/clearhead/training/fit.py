@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,21 +15,22 @@ from torch import nn
 from clearhead.core import run as runs
 from clearhead.core.config import build, merge, to_dict
 from clearhead.core.errors import UserError
-from clearhead.core.events import Event, Planned, Started, Stopped, Warned, read, record
-from clearhead.core.files import lock, sha256
+from clearhead.core.events import Event, Planned, Stopped, Warned, read, record
+from clearhead.core.files import lock
 from clearhead.core.run import Run
-from clearhead.core.runtime import Runtime, choose_device, choose_threads
+from clearhead.core.runtime import Runtime, choose_device, choose_precision, choose_threads
 from clearhead.model.build import build_model
+from clearhead.model.families import as_language_model
 from clearhead.store import checkpoint
-from clearhead.training import preflight
+from clearhead.training import devices, preflight
 from clearhead.training.config import RunConfig
-from clearhead.training.loop import State, steps
+from clearhead.training.loop import steps
 from clearhead.training.recipes import recipe
 from clearhead.training.schedule import Plan
-from clearhead.training.session import Session, assemble
+from clearhead.training.session import Session, assemble, bring_back
 from clearhead.training.task import Data, Reading, Task
 from clearhead.training.tasks import TASKS
-from clearhead.training.watch import Stop, build_hooks, clock, first_measurements, never, with_background
+from clearhead.training.watch import Stop, build_hooks, clock, first_measurements, never, started, with_background
 
 DEFAULT_MINUTES = 2.0
 COMPLETE_ALREADY = "the run was complete already"
@@ -56,16 +58,28 @@ def create(
         runs.require_free(path)
     kind = TASKS[config.task.kind]
     path = path or runs.new_path(stem_of(texts) or kind.built_in)
-    kept_stdin = path.parent / f".{path.name}-stdin.txt" if "-" in map(str, texts) else None
-    if kept_stdin is not None:
-        kept_stdin.parent.mkdir(parents=True, exist_ok=True)
-    reading = Reading(texts, kept_stdin, fixed_context, notify)
-    task, config = kind.read(reading, config)
     runtime = choose_runtime(config)
-    model = build_model(config.model, task.data.tokenizer.vocabulary_size, seed=config.train.seed).to(runtime.device)
-    config = settle(config, task.data, sum(parameter.numel() for parameter in model.parameters()))
-    run = lay_down(path, config, runtime, task, model, command, kept_stdin)
+    with keeping_stdin(path, texts) as kept_stdin:
+        task, config = kind.read(Reading(texts, kept_stdin, fixed_context, notify), config)
+        vocabulary_size = task.data.tokenizer.vocabulary_size
+        model = build_model(config.model, vocabulary_size, seed=config.train.seed).to(runtime.device)
+        config = settle(config, task.data, sum(parameter.numel() for parameter in model.parameters()))
+        run = lay_down(path, config, runtime, task, model, command, kept_stdin)
     return assemble(run, config, runtime, task, model)
+
+
+@contextmanager
+def keeping_stdin(path: Path, texts: Sequence[str | Path]) -> Iterator[Path | None]:
+    """Give a file beside a new run for what standard input says; unless the run takes it, it does not stay."""
+    if "-" not in map(str, texts):
+        yield None
+        return
+    kept = path.parent / f".{path.name}-stdin.txt"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield kept
+    finally:
+        kept.unlink(missing_ok=True)
 
 
 def stem_of(texts: Sequence[str | Path]) -> str:
@@ -76,12 +90,17 @@ def stem_of(texts: Sequence[str | Path]) -> str:
 
 
 def choose_runtime(config: RunConfig) -> Runtime:
-    """Settle device and threads, and set torch up for them."""
+    """Settle device, threads and precision, set torch up for them, and check what the device computes."""
     train = config.train
     device = choose_device(train.device)
     threads = choose_threads(train.threads)
-    runtime = Runtime(device, train.precision, threads, train.deterministic)
+    # A table of bigrams multiplies nothing and has no width.
+    width = getattr(config.model, "width", 0)
+    precision = choose_precision(train.precision, device, width=width)
+    runtime = Runtime(device, precision, threads, train.deterministic)
     runtime.apply()
+    if train.check_device:
+        devices.require_right(as_language_model(config.model), runtime)
     return runtime
 
 
@@ -148,11 +167,18 @@ def resume(
     run = selection.run
     run.verify()
     description = run.describe()
-    config = build(RunConfig, description["config"], where="")
-    frozen = Runtime(**description["runtime"])
-    runtime = replace(frozen, threads=threads or frozen.threads, device=device or frozen.device)
-    choose_device(runtime.device)
+    if "imported" in description:
+        raise UserError(f"{run.path} was imported and has no training to go on with; it can be sampled and scored.")
+    config = build(RunConfig, runs.part(description, "config"), where="")
+    frozen = build(Runtime, runs.part(description, "runtime"), where="runtime")
+    runtime = replace(
+        frozen,
+        threads=frozen.threads if threads is None else choose_threads(threads),
+        device=choose_device(device or frozen.device),
+    )
     runtime.apply()
+    if config.train.check_device:
+        devices.require_right(as_language_model(config.model), runtime)
     task = TASKS[config.task.kind].reopen(run, config)
     model = build_model(config.model, task.data.tokenizer.vocabulary_size, seed=config.train.seed).to(runtime.device)
     session = assemble(run, config, runtime, task, model, first_plan(run))
@@ -163,7 +189,7 @@ def first_plan(run: Run) -> Plan | None:
     """Return the plan with which a run began, so that it is not made anew by another probe."""
     for line in read(run.path):
         if line["event"] == "planned" and line["step"] == 0:
-            return Plan(**{field.name: line[field.name] for field in dataclasses.fields(Plan)})
+            return Plan(**{field.name: line[field.name] for field in dataclasses.fields(Plan) if field.name in line})
     return None
 
 
@@ -171,7 +197,9 @@ def inexact_reasons(
     frozen: Runtime, runtime: Runtime, description: dict[str, Any], steps_in_all: int | None
 ) -> list[str]:
     """Return why a resumed run may not end with the bits of an uninterrupted one."""
-    old, new = description["versions"], runs.versions()
+    old, new = runs.part(description, "versions"), runs.versions()
+    runs.part(description, "machine", "processor", kind=str)
+    runs.part(old, "torch", kind=str)
     reasons = {
         f"{frozen.threads} threads before, {runtime.threads} now": frozen.threads != runtime.threads,
         f"device {frozen.device} before, {runtime.device} now": frozen.device != runtime.device,
@@ -187,17 +215,15 @@ def inexact_reasons(
 def restore(session: Session, selection: runs.Selection, reasons: list[str], steps_in_all: int | None) -> Session:
     """Put the newest whole step's weights, memory and state into a session."""
     run, state = session.run, session.state
-    notices: list[str] = []
-    if run.steps():
-        step, notices = checkpoint.newest(run)
-        stored = checkpoint.load(run, step)
-        checkpoint.load_model_tensors(session.model, stored.model)
-        session.optimizer.load_tensors(stored.optimizer)
-        state = State.from_dict(stored.state, dict(stored.average) if stored.average is not None else None)
+    step, notices = checkpoint.search(run)
+    if step is not None:
+        state = bring_back(session, step)
     if steps_in_all is not None:
         if steps_in_all <= state.step:
             raise UserError(f"{run.path} is at step {state.step} already; --steps must be more than that.")
         state.plan = replace(state.plan, steps=steps_in_all, cooldown_start=None)
+    if state.plan.micro_batches != session.config.train.micro_batches:
+        reasons = [*reasons, f"memory ran out, so a batch is cut into {state.plan.micro_batches} parts"]
     exactness = f"approximate: {'; '.join(reasons)}" if reasons else "exact"
     return replace(session, state=state, resumed=True, exactness=exactness, notices=tuple(notices))
 
@@ -216,23 +242,18 @@ def train(
     with lock(session.run.path):
         # Only the holder of the lock may: what another process is writing looks like a leftover.
         runs.remove_leftovers(session.run)
+        checkpoint.finish_stripping(session.run)
         yield from record(session.run.path, _events(session, stop, stop_after, baselines))
 
 
 def _events(session: Session, stop: Stop, stop_after: int | None, baselines: bool) -> Iterator[Event]:
     state = session.state
-    yield Started(
-        **clock(state),
-        resumed_from=state.step if session.resumed else None,
-        config_sha256=sha256(session.run.path / runs.RUN_FILE),
-        versions=runs.versions(),
-        exactness=session.exactness,
-    )
+    yield started(session, state.step if session.resumed else None)
     for notice in session.notices:
         yield Warned(
             **clock(state), code="damaged_step", message=notice, try_=f"clearhead runs show {session.run.name}"
         )
-    if state.step >= state.plan.steps:
+    if state.step >= state.plan.steps and is_scored(session):
         yield Stopped(**clock(state), reason="budget", message=COMPLETE_ALREADY)
         return
     if not state.step:
@@ -249,6 +270,12 @@ def _events(session: Session, stop: Stop, stop_after: int | None, baselines: boo
         hooks=build_hooks(session, stop, stop_after),
     )
     yield from with_background(session, events) if baselines else events
+
+
+def is_scored(session: Session) -> bool:
+    """Say whether the whole evaluation rule was applied at the session's step: a run ends with that, unless killed."""
+    whole = [line for line in read(session.run.path) if line["event"] == "evaluated" and not line["sampled"]]
+    return any(line["step"] == session.state.step for line in whole)
 
 
 def train_run(texts: Sequence[str | Path], *, preset: str, changes: dict[str, Any], path: Path | None = None) -> Run:

@@ -11,14 +11,16 @@ import numpy as np
 from torch import Tensor, nn
 
 from clearhead.core import run as runs
-from clearhead.core.errors import UserError
+from clearhead.core.errors import BrokenModel, UserError
 from clearhead.core.files import write_atomically
 from clearhead.core.run import Run
 from clearhead.generation.engine import Request, prompt_ids, write
-from clearhead.model.config import EncoderConfig, EncoderDecoderConfig, GptConfig, ModelConfig, PrefixConfig
+from clearhead.model.config import GptConfig, PrefixConfig
+from clearhead.model.families import EncoderConfig, EncoderDecoderConfig, ModelConfig
 from clearhead.store.load import Loaded, tokenizer_of
 from clearhead.text import shards
 from clearhead.text.batches import Batch, RandomOffsets, ShuffledWindows
+from clearhead.text.corpus import Corpus
 from clearhead.training import dataset
 from clearhead.training.assess import assess
 from clearhead.training.config import RandomOffsetsConfig, RunConfig
@@ -56,11 +58,7 @@ class LanguageTask(Task):
             )
         notify = reading.notify
         corpus = dataset.read_texts(reading.names, config.text, reading.keep_stdin_at)
-        for note in corpus.notes:
-            notify(f"{note[0].upper()}{note[1:]}.")
-        for source in corpus.sources:
-            for note in source.notes:
-                notify(f"{source.name}: {note}.")
+        tell_notes(corpus, notify)
         chosen, sentence = dataset.choose_tokenizer(config.tokenizer, corpus.utf8_bytes)
         if sentence:
             notify(sentence)
@@ -127,8 +125,13 @@ class LanguageTask(Task):
         def sample(model: nn.Module) -> list[tuple[str, str, int]]:
             was_training = model.training
             model.eval()
-            text = write(model, tokenizer, request)[0]
-            model.train(was_training)
+            try:
+                text = write(model, tokenizer, request)[0]
+            except BrokenModel:
+                # The loss says so too, and a run that went wrong ends by the loop's own rules.
+                return []
+            finally:
+                model.train(was_training)
             return [(prompt, text, SAMPLE_SEED)]
 
         return sample
@@ -150,6 +153,15 @@ class LanguageTask(Task):
 
     def store(self, folder: Path) -> None:
         write_atomically(folder / runs.VALIDATION_FILE, self.data.validation.astype("<i4").tobytes())
+
+
+def tell_notes(corpus: Corpus, notify: Callable[[str], None]) -> None:
+    """Tell what is worth knowing about how a text was read."""
+    for note in corpus.notes:
+        notify(f"{note[0].upper()}{note[1:]}.")
+    for source in corpus.sources:
+        for note in source.notes:
+            notify(f"{source.name}: {note}.")
 
 
 def longest_prefix(model: ModelConfig) -> int:

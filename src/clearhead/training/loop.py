@@ -13,6 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from clearhead.core.config import build
+from clearhead.core.errors import DamagedFile, is_out_of_memory
 from clearhead.core.events import (
     Evaluated,
     Event,
@@ -25,16 +27,19 @@ from clearhead.core.events import (
     StopReason,
     Warned,
 )
-from clearhead.core.runtime import Runtime
+from clearhead.core.runtime import Runtime, free_memory
 from clearhead.text.batches import Batch
 from clearhead.training.config import RunConfig
 from clearhead.training.evaluate import Evaluation
+from clearhead.training.guard import REWINDS, SKIPS_IN_A_ROW, Recent, Trouble
 from clearhead.training.objective import Objective, Step
 from clearhead.training.optim import OptimizerSet
 from clearhead.training.schedule import Plan, factor
 
 COOLDOWN_SHARE = 0.2
 """Length of the cool-down after patience ran out, as a share of the steps done."""
+
+LOWER_RATE = "--optimizer.learning_rate with half the value"
 
 Batches = Callable[[int], Sequence[Batch[Any]]]
 
@@ -48,6 +53,21 @@ class Best:
     weights: Literal["raw", "average"]
 
 
+STORED = {
+    "step": int,
+    "tokens": int,
+    "seconds": float,
+    "train_seconds": float,
+    "reference": float | None,
+    "without_gain": int,
+    "replanned": bool,
+}
+"""What a stored state holds beside its plan and its best step."""
+
+STORED_SINCE = {"skipped": list, "rewinds": int}
+"""What states hold since batches can be skipped; older ones lack it."""
+
+
 @dataclass
 class State:
     """What a run must remember besides weights and the optimizers' memory; it is stored with every step.
@@ -57,6 +77,9 @@ class State:
         reference: the loss at the last evaluation that gained more than one standard error on the reference before.
         without_gain: evaluations since then.
         replanned: the length of a timed run was set anew already.
+        skipped: the numbers of the batches that were not learned from; each step takes the next batch that is left.
+        rewinds: how often the run went back to a saved step.
+        recent: what the next batch is judged by.
         average: the running average of the weights, where one is kept.
     """
 
@@ -69,6 +92,9 @@ class State:
     reference: float = math.inf
     without_gain: int = 0
     replanned: bool = False
+    skipped: list[int] = field(default_factory=list)
+    rewinds: int = 0
+    recent: Recent = field(default_factory=Recent)
     average: dict[str, Tensor] | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,13 +104,27 @@ class State:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], average: dict[str, Tensor] | None) -> State:
-        """Bring back a stored state."""
+        """Bring back a stored state, also one of a time when batches were not skipped yet.
+
+        Raises:
+            UserError: it is not one.
+        """
+        strange = [name for name, kind in STORED.items() if not isinstance(values.get(name), kind)]
+        strange += [name for name, kind in STORED_SINCE.items() if not isinstance(values.get(name, kind()), kind)]
+        if strange or values.keys() - {each.name for each in fields(cls)} or "plan" not in values:
+            raise DamagedFile("A saved step's state does not hold what this version asks for.")
         inner = {
-            "plan": Plan(**values["plan"]),
-            "best": Best(**values["best"]) if values["best"] else None,
-            "reference": math.inf if values["reference"] is None else values["reference"],
+            "recent": build(Recent, values.get("recent", {}), where="recent"),
+            "plan": build(Plan, values["plan"], where="plan"),
+            "best": build(Best, values["best"], where="best") if values.get("best") else None,
+            "reference": math.inf if values.get("reference") is None else values["reference"],
         }
         return cls(**{**values, **inner, "average": average})
+
+    @property
+    def batch(self) -> int:
+        """The number of the next batch."""
+        return self.step + len(self.skipped)
 
 
 def nothing(*_: Any) -> None:
@@ -103,6 +143,8 @@ class Hooks:
         snapshot_due: says whether at least its weights should be.
         stop: asked after each step; a reason ends the loop.
         replan: asked after each step; a new plan takes the place of the old one.
+        rewind: asked when batch after batch is bad: takes model, optimizer and state back to a saved step and tells,
+            or answers None where there is none to go back to.
         probes: called after each step; their events are passed on.
     """
 
@@ -113,6 +155,7 @@ class Hooks:
     snapshot_due: Callable[[int], bool] = nothing  # type: ignore[assignment]
     stop: Callable[[State], tuple[StopReason, str] | None] = nothing
     replan: Callable[[State], tuple[Plan, str] | None] = nothing
+    rewind: Callable[[State], Event | None] = nothing
     probes: tuple[Callable[[State], Iterator[Event]], ...] = field(default=())
 
 
@@ -133,9 +176,10 @@ def steps(
 ) -> Iterator[Event]:
     """Train a model, from where `state` stands to the end of its plan, and yield what happens.
 
-    Each step: the batch's gradients, summed over its micro-batches and divided by the number of targets; a check that
-    they are finite; clipping; the update. The batch and the random numbers of each micro-batch are functions of (seed,
-    step), so a run that is stopped and resumed ends with the same bits as one that was not.
+    Each step: the batch's gradients, summed over its micro-batches and divided by the number of targets; clipping; the
+    update. A batch whose loss or gradient is not finite, or far off those before, is skipped before it has changed
+    anything. The batch and the random numbers of each micro-batch are functions of (seed, step) and of the batches
+    skipped before, so a run that is stopped and resumed ends with the same bits as one that was not.
     Closing the iterator abandons what is not saved.
     """
     return _Loop(model, batches, objective, optimizer, config, state, runtime, hooks).run()
@@ -167,9 +211,12 @@ class _Loop:
         state, hooks = self.state, self.hooks
         self.model.train()
         while state.step < state.plan.steps:
-            failure = yield from self.update()
-            if failure:
-                yield from self.finish("non_finite", failure)
+            trouble = yield from self.update()
+            if trouble:
+                gone_back = yield from self.rewind()
+                if gone_back:
+                    continue
+                yield from self.finish("non_finite" if trouble == "non_finite" else "error", self.give_up())
                 return
             yield from self.look_up()
             asked = hooks.stop(state)
@@ -183,36 +230,103 @@ class _Loop:
         cooled = state.plan.cooldown_start is not None
         yield from self.finish("patience" if cooled else "budget", "the run is complete")
 
-    def update(self) -> Generator[Event, None, str | None]:
-        """Do one step; return what is wrong where the loss or its gradient is not finite."""
-        began = time.perf_counter()
+    def update(self) -> Generator[Event, None, Trouble | None]:
+        """Do one step, with the next batch that can be learned from; return what is wrong where there was none."""
         state = self.state
-        loss, tokens = self.gradients()
-        norm = self.clip()
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            message = f"step {state.step + 1} has loss {loss} and gradient norm {norm}: its batch was not learned from"
-            yield self.event(
-                Warned, code="non_finite", message=message, try_="--optimizer.learning_rate with half the value"
-            )
-            return message
+        for _ in range(SKIPS_IN_A_ROW):
+            began = time.perf_counter()
+            loss, tokens = yield from self.gradients()
+            norm = self.clip()
+            trouble = state.recent.judge(loss, norm)
+            if trouble is None:
+                self.learn(loss, norm, tokens)
+            else:
+                yield from self.skip(trouble, loss, norm)
+            spent = time.perf_counter() - began
+            state.train_seconds += spent
+            if trouble is None:
+                break
+        if trouble is None and (state.step % self.log_every == 0 or state.step == state.plan.steps):
+            rate = self.optimizer.learning_rate
+            measured = {"loss": loss, "learning_rate": rate, "grad_norm": norm, "tokens_per_second": tokens / spent}
+            yield self.event(Stepped, **measured)
+        return trouble
+
+    def learn(self, loss: float, norm: float, tokens: int) -> None:
+        """Update the weights by the gradient in them."""
+        state = self.state
         self.optimizer.set_factor(factor(self.config.schedule, state.plan, state.step))
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.average()
+        state.recent.take(loss, norm)
         state.step += 1
         state.tokens += tokens
-        spent = time.perf_counter() - began
-        state.train_seconds += spent
-        if state.step % self.log_every == 0 or state.step == state.plan.steps:
-            rate = self.optimizer.learning_rate
-            measured = {"loss": loss, "learning_rate": rate, "grad_norm": norm, "tokens_per_second": tokens / spent}
-            yield self.event(Stepped, **measured)
-        return None
 
-    def gradients(self) -> tuple[float, int]:
-        """Leave the mean gradient of the step's batch in the parameters; return its mean loss and its tokens."""
+    def skip(self, trouble: Trouble, loss: float, norm: float) -> Iterator[Event]:
+        """Pass over the batch at hand, and tell; nothing but gradients has to be taken back."""
+        state = self.state
+        self.optimizer.zero_grad()
+        said = (
+            "no finite loss and gradient" if trouble == "non_finite" else "far more loss or gradient than those before"
+        )
+        message = (
+            f"batch {state.batch} has {said} at step {state.step + 1} (loss {loss:g}, gradient norm {norm:g}): skipped"
+        )
+        values = {"batch": state.batch, "trouble": trouble, "loss": loss, "grad_norm": norm}
+        state.skipped.append(state.batch)
+        yield self.event(Warned, code=trouble, message=message, try_=LOWER_RATE)
+        yield self.event(Measured, subject="skipped_batch", values=values)
+
+    def rewind(self) -> Generator[Event, None, bool]:
+        """Go back to a saved step, and do not take the batches again that led from there to the trouble."""
+        state = self.state
+        last, rewinds = state.batch, state.rewinds
+        event = self.hooks.rewind(state) if rewinds < REWINDS else None
+        if event is None:
+            return False
+        state.rewinds = rewinds + 1
+        state.skipped += range(state.batch, last)
+        self.began = time.perf_counter() - state.seconds
+        self.saved_step = state.step
+        yield event
+        message = f"back to step {state.step}, and on without the batches from there to {last - 1}"
+        yield self.event(Warned, code="rewound", message=message, try_=LOWER_RATE)
+        return True
+
+    def give_up(self) -> str:
+        """Return why the run cannot go on."""
+        state = self.state
+        batches = ", ".join(map(str, state.skipped[-SKIPS_IN_A_ROW:]))
+        gone_back = f", after going back {state.rewinds} times" if state.rewinds else ""
+        return f"batches {batches} could not be learned from at step {state.step + 1}{gone_back}"
+
+    def gradients(self) -> Generator[Event, None, tuple[float, int]]:
+        """Leave the mean gradient of the batch in the parameters; return its mean loss and its tokens.
+
+        Where memory runs out the batch is cut into twice as many parts, and everything is computed again.
+        """
+        given = self.batches(self.state.batch)
+        while True:
+            wanted = max(self.state.plan.micro_batches, len(given))
+            parts = [part for batch in given for part in batch.cut(wanted // len(given))]
+            try:
+                return self.accumulate(parts)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error) or all(len(part.tokens) == 1 for part in parts):
+                    raise
+            # Out here the error is forgotten, and with it what its frames held in memory.
+            self.optimizer.zero_grad()
+            free_memory(self.runtime.device)
+            reason = f"memory ran out at step {self.state.step + 1}; from here on the run is approximate"
+            yield self.planned(replace(self.state.plan, micro_batches=2 * wanted), reason)
+            advice = f"--train.micro_batches {2 * wanted} from the start"
+            yield self.event(Warned, code="out_of_memory", message=reason, try_=advice)
+
+    def accumulate(self, parts: Sequence[Batch[Any]]) -> tuple[float, int]:
+        """Sum the gradients of the parts, and divide by the number of targets."""
         total, weight, tokens = 0.0, 0.0, 0
-        for index, batch in enumerate(self.batches(self.state.step)):
+        for index, batch in enumerate(parts):
             torch.manual_seed(stream_seed(self.config.train.seed, self.state.step, index))
             tensors = to_tensors(batch, self.runtime.device)
             with self.runtime.products():
@@ -254,7 +368,7 @@ class _Loop:
             yield from self.sample()
         if best or last or self.hooks.save_due(state.step):
             yield from self.save(best)
-        elif self.hooks.snapshot_due(state.step):
+        elif self.hooks.snapshot_due(state.step) and self.is_finite():
             self.hooks.save(state, False)
 
     def evaluate(self, *, sampled: bool) -> Generator[Event, None, bool]:
@@ -305,13 +419,18 @@ class _Loop:
 
     def save(self, best: bool) -> Iterator[Event]:
         """Store the step where it is not stored yet."""
-        if self.saved_step == self.state.step:
+        if self.saved_step == self.state.step or not self.is_finite():
             return
         self.state.seconds = time.perf_counter() - self.began
         path = self.hooks.save(self.state, True)
         self.saved_step = self.state.step
         if path is not None:
             yield self.event(Saved, path=path, best=best)
+
+    def is_finite(self) -> bool:
+        """Say whether all weights are finite; others are not worth a place beside earlier ones."""
+        norms: Sequence[Tensor] = torch._foreach_norm(list[Tensor](self.parameters))
+        return bool(torch.stack(tuple(norms)).isfinite().all())
 
     def finish(self, reason: StopReason, message: str) -> Iterator[Event]:
         """Save and say goodbye."""

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from clearhead.core.runtime import Precision
 from clearhead.training.config import AdamWConfig, MuonConfig, OptimizerConfig
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -41,7 +42,8 @@ class Muon(torch.optim.Optimizer):
     on a CPU is several times faster than one by one; weight decay is decoupled (Liu et al. 2025).
 
     Args:
-        dtype: in which updates are made orthogonal.
+        dtype: of the products that make an update orthogonal, the parameters' own unless given; the momentum always
+            has their own.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         weight_decay: float = 0.0,
         newton_schulz_steps: int = 5,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
     ) -> None:
         self._dtype = dtype
         settings = {"momentum": momentum, "weight_decay": weight_decay, "newton_schulz_steps": newton_schulz_steps}
@@ -75,8 +77,8 @@ class Muon(torch.optim.Optimizer):
         for group, parameters, buffers in self._stacks:
             gradients = torch.stack([parameter.grad for parameter in parameters])
             buffers.lerp_(gradients, 1.0 - group["momentum"])
-            directions = gradients.lerp_(buffers, group["momentum"])
-            updates = orthogonalize(directions.to(self._dtype), group["newton_schulz_steps"]).to(directions.dtype)
+            wanted = gradients.lerp_(buffers, group["momentum"])
+            updates = orthogonalize(wanted.to(self._dtype), group["newton_schulz_steps"]).to(wanted.dtype)
             rows, columns = parameters[0].shape
             rate = group["lr"] * max(1.0, rows / columns) ** 0.5
             torch._foreach_mul_(parameters, 1.0 - group["lr"] * group["weight_decay"])
@@ -139,10 +141,13 @@ class OptimizerSet:
                 memory[key] = value.clone()
 
 
-def build_optimizer(config: OptimizerConfig, model: nn.Module) -> OptimizerSet:
+def build_optimizer(config: OptimizerConfig, model: nn.Module, precision: Precision = "fp32") -> OptimizerSet:
     """Return the optimizers that a config names for a model.
 
     A model without `roles()` gets AdamW for every parameter.
+
+    Args:
+        precision: of the products inside the optimizer; its memory is of the weights' dtype.
     """
     parameters = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     roles: dict[str, str] = model.roles() if hasattr(model, "roles") else {}  # type: ignore[operator]
@@ -157,7 +162,7 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> OptimizerSet:
     optimizers: list[torch.optim.Optimizer] = []
     hidden = by_role.pop("hidden", [])
     if hidden:
-        optimizers.append(muon(config, hidden))
+        optimizers.append(muon(config, hidden, precision))
     rates = {
         "embedding": config.embedding_learning_rate,
         "head": config.head_learning_rate,
@@ -167,7 +172,7 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> OptimizerSet:
     return OptimizerSet(model, [*optimizers, adamw(config, groups, config.gain_learning_rate)])
 
 
-def muon(config: MuonConfig, matrices: list[nn.Parameter]) -> Muon:
+def muon(config: MuonConfig, matrices: list[nn.Parameter], precision: Precision) -> Muon:
     """Return Muon for the matrices inside the blocks."""
     return Muon(
         matrices,
@@ -175,11 +180,11 @@ def muon(config: MuonConfig, matrices: list[nn.Parameter]) -> Muon:
         momentum=config.momentum,
         weight_decay=config.weight_decay,
         newton_schulz_steps=config.newton_schulz_steps,
-        dtype=torch.bfloat16 if config.newton_schulz_precision == "bf16" else torch.float32,
+        dtype=torch.bfloat16 if precision == "bf16" else None,
     )
 
 
-def adamw(config: OptimizerConfig, groups: list[dict[str, Any]], rate: float) -> torch.optim.AdamW:
+def adamw(config: AdamWConfig | MuonConfig, groups: list[dict[str, Any]], rate: float) -> torch.optim.AdamW:
     """Return torch's AdamW, in its fused form, for groups of parameters."""
     return torch.optim.AdamW(
         groups, lr=rate, betas=(config.beta1, config.beta2), eps=config.epsilon, fused=True, weight_decay=0.0

@@ -53,7 +53,8 @@ def overlap_of(written: Sequence[str], right: Sequence[str], *, bleu: bool = Tru
         return Overlap(exact)
     if not has_sacrebleu():
         raise UserError('BLEU and chrF need sacrebleu; install it with: pip install "clearhead[translate]"')
-    from sacrebleu.metrics import BLEU, CHRF
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
 
     # "force" says that tokenized text is meant.
     metric = BLEU(tokenize="none", force=True)

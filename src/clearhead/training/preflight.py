@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from clearhead.generation.score import TOKENS_AT_ONCE
 from clearhead.text.batches import Batch
 from clearhead.training.loop import to_tensors
 from clearhead.training.objective import Objective
@@ -63,7 +64,9 @@ def _shape(model: nn.Module) -> tuple[int, int, int, int]:
     config: Any = getattr(model, "config", None)
     context = int(getattr(model, "context_length", 1))
     vocabulary = int(getattr(model, "vocabulary_size", 0))
-    return getattr(config, "num_layers", 0), getattr(config, "width", 0), context, vocabulary
+    # An LSTM has layers but no attention, whose cost grows with the context.
+    layers = getattr(config, "num_layers", 0) if hasattr(config, "num_heads") else 0
+    return layers, getattr(config, "width", 0), context, vocabulary
 
 
 @torch.no_grad()
@@ -71,7 +74,8 @@ def first_loss(model: nn.Module, objective: Objective, batches: Sequence[Batch[A
     """Return the mean loss of a step's batch before anything was learned, dropout off."""
     was_training = model.training
     model.eval()
-    losses = [objective(model, to_tensors(batch, device)) for batch in batches]
+    parts = [part for batch in batches for part in batch.cut(-(-batch.tokens.size // TOKENS_AT_ONCE))]
+    losses = [objective(model, to_tensors(part, device)) for part in parts]
     model.train(was_training)
     return sum(float(loss.total) for loss in losses) / sum(loss.weight for loss in losses)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from clearhead.core.errors import UserError, nearest
 from clearhead.model import shapes
-from clearhead.model.config import EncoderConfig, EncoderDecoderConfig
+from clearhead.model.families import EncoderConfig, EncoderDecoderConfig
 from clearhead.text.config import BpeConfig, CharConfig, WordConfig
 from clearhead.training.config import (
     AdamWConfig,
@@ -60,7 +60,7 @@ def lecture() -> RunConfig:
         model=shapes.lecture(),
         optimizer=AdamWConfig(learning_rate=1e-3, weight_decay=0.01, beta2=0.999),
         schedule=ConstantConfig(),
-        train=TrainConfig(sequences_per_step=4, order=RandomOffsetsConfig(), clip_norm=None),
+        train=TrainConfig(sequences_per_step=4, order=RandomOffsetsConfig(), clip_norm=None, precision="fp32"),
     )
 
 
@@ -71,7 +71,7 @@ def lecture_large() -> RunConfig:
         model=shapes.lecture_large(),
         optimizer=AdamWConfig(learning_rate=3e-4, weight_decay=0.01, beta2=0.999),
         schedule=ConstantConfig(),
-        train=TrainConfig(sequences_per_step=64, order=RandomOffsetsConfig(), clip_norm=None),
+        train=TrainConfig(sequences_per_step=64, order=RandomOffsetsConfig(), clip_norm=None, precision="fp32"),
     )
 
 
@@ -92,6 +92,16 @@ def gpt2_124m() -> RunConfig:
         optimizer=AdamWConfig(learning_rate=6e-4, beta2=0.95, weight_decay=0.1),
         schedule=CosineConfig(warmup_steps=700),
         train=TrainConfig(sequences_per_step=8),
+    )
+
+
+def llama() -> RunConfig:
+    """Llama's parts at 4 layers, 4 heads, width 128, context 256, trained with AdamW and a cosine."""
+    return RunConfig(
+        model=shapes.llama(),
+        optimizer=AdamWConfig(learning_rate=1e-3, beta2=0.95, weight_decay=0.1),
+        schedule=CosineConfig(),
+        train=TrainConfig(sequences_per_step=16),
     )
 
 
@@ -135,7 +145,6 @@ def translation_optimizer() -> MuonConfig:
     """Return Muon with rates that suit an embedding which is also the head."""
     return MuonConfig(
         learning_rate=0.02,
-        newton_schulz_precision="bf16",
         embedding_learning_rate=0.003,
         head_learning_rate=0.003,
         gain_learning_rate=0.01,
@@ -150,6 +159,7 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "lecture-large": lecture_large,
     "gpt2": gpt2,
     "gpt2-124m": gpt2_124m,
+    "llama": llama,
     "classify": classify,
     "translate": translate,
     "translate-tales": translate_tales,

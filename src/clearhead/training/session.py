@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import nn
 
 from clearhead.core.run import Run
 from clearhead.core.runtime import Runtime
+from clearhead.store import checkpoint
 from clearhead.training.config import RunConfig
 from clearhead.training.loop import State, steps
 from clearhead.training.objective import Objective
@@ -22,8 +24,25 @@ EVALUATION_SHARE = 0.05
 
 
 @dataclass(frozen=True)
+class Record:
+    """What a run's own record prescribes to whoever trains it anew.
+
+    Args:
+        plans: the plan that came into force after a step, by step.
+        steps: the steps that were saved.
+    """
+
+    plans: Mapping[int, Plan]
+    steps: frozenset[int]
+
+
+@dataclass(frozen=True)
 class Session:
-    """A run that is ready to train: everything is on disk or in memory."""
+    """A run that is ready to train: everything is on disk or in memory.
+
+    Args:
+        record: what happens when is prescribed, not decided.
+    """
 
     run: Run
     config: RunConfig
@@ -36,6 +55,7 @@ class Session:
     resumed: bool = False
     exactness: str = "exact"
     notices: tuple[str, ...] = ()
+    record: Record | None = None
 
     @property
     def data(self) -> Data:
@@ -85,7 +105,7 @@ def step_budget(session: Session, step_seconds: float) -> float:
 def probe(session: Session, *, updates: int = 3) -> Speed:
     """Time a few updates of a copy of the model, and estimate from them what an evaluation takes."""
     model = copy.deepcopy(session.model)
-    optimizer = build_optimizer(session.config.optimizer, model)
+    optimizer = build_optimizer(session.config.optimizer, model, session.runtime.precision)
     config = replace(session.config, train=replace(session.config.train, compile=False, averaging=None))
     state = State(plan=Plan(updates, updates + 1))
     spent = [0.0]
@@ -99,12 +119,21 @@ def probe(session: Session, *, updates: int = 3) -> Speed:
     return Speed(step_seconds, forward_share * step_seconds + sampling)
 
 
+def bring_back(session: Session, step: int) -> State:
+    """Put a saved step's weights and memory into a session, and return its state."""
+    stored = checkpoint.load(session.run, step)
+    assert stored.optimizer is not None
+    checkpoint.load_model_tensors(session.model, stored.model)
+    session.optimizer.load_tensors(stored.optimizer)
+    return State.from_dict(stored.state, dict(stored.average) if stored.average is not None else None)
+
+
 def assemble(
     run: Run, config: RunConfig, runtime: Runtime, task: Task, model: nn.Module, plan: Plan | None = None
 ) -> Session:
     """Put a run's parts together at step 0, and plan its length unless a plan is given."""
     batches = task.batches(config)
-    optimizer = build_optimizer(config.optimizer, model)
+    optimizer = build_optimizer(config.optimizer, model, runtime.precision)
     model.recompute_blocks = config.train.recompute  # type: ignore[assignment]
     session = Session(run, config, runtime, task, model, optimizer, batches, State(plan=Plan(1, 1)))
     session.state.plan = plan or plan_length(session)

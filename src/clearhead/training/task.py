@@ -35,6 +35,15 @@ class BatchSource(Protocol):
 
     def __call__(self, step: int) -> Sequence[Batch[Any]]: ...
 
+    def resized(self, sequences_per_step: int) -> Self:
+        """Return batches of so many sequences a step."""
+        ...
+
+    @property
+    def sequences_per_step(self) -> int:
+        """How many sequences a step reads, at most."""
+        ...
+
     @property
     def tokens_per_step(self) -> int:
         """How many tokens a step reads, on average."""

@@ -17,11 +17,11 @@ from clearhead.core.config import build
 from clearhead.core.errors import UserError
 from clearhead.core.events import read
 from clearhead.core.files import write_atomically
-from clearhead.core.run import Run
+from clearhead.core.run import VALIDATION_ROWS_FILE, Run
 from clearhead.generation.beam import Search
 from clearhead.generation.translator import end_of, target_nats, target_text, translate_rows
-from clearhead.model.config import EncoderDecoderConfig
 from clearhead.model.encoder_decoder import EncoderDecoder
+from clearhead.model.families import EncoderDecoderConfig
 from clearhead.model.masks import Full, Padded
 from clearhead.store.load import Loaded, tokenizer_of
 from clearhead.text.batches import Batch
@@ -44,7 +44,6 @@ from clearhead.training.paired import (
 )
 from clearhead.training.task import BatchSource, Evaluate, Reading, Sample, Task
 
-VALIDATION_PAIRS_FILE = "validation.jsonl"
 SAMPLED_PAIRS = 512
 """How many pairs of a part the evaluations during a run score."""
 
@@ -65,6 +64,16 @@ class PairBatches:
 
     def __call__(self, step: int) -> list[Batch[Any]]:
         return [self._batch(rows) for rows in np.array_split(self.order(step), self.micro_batches) if len(rows)]
+
+    def resized(self, sequences_per_step: int) -> Self:
+        """Return batches of so many rows a step, in no more parts than that."""
+        order = replace(self.order, rows_per_step=sequences_per_step)
+        return replace(self, order=order, micro_batches=min(self.micro_batches, sequences_per_step))
+
+    @property
+    def sequences_per_step(self) -> int:
+        """How many rows a step has, at most."""
+        return self.order.rows_per_step
 
     @property
     def tokens_per_step(self) -> int:
@@ -199,7 +208,7 @@ class TranslationTask(Task):
         nats = -np.log(counts / counts.sum())[data.validation.targets.ids]
         total = nats.sum() / (np.log(2) * num_bytes_of(data.validation))
         bits = float(total) if data.tokenizer.lossless else None
-        frequency = {"nats_per_token": float(nats.mean()), "bits_per_byte": bits, "metrics": {}}
+        frequency: dict[str, Any] = {"nats_per_token": float(nats.mean()), "bits_per_byte": bits, "metrics": {}}
         return {"baselines": {"how frequent tokens are": frequency}}
 
     def demonstrate(self, model: nn.Module) -> list[str]:
@@ -209,7 +218,7 @@ class TranslationTask(Task):
     def store(self, folder: Path) -> None:
         rows = ({"source": row.first, "target": row.second} for row in self.data.validation.rows)
         content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        write_atomically(folder / VALIDATION_PAIRS_FILE, content)
+        write_atomically(folder / VALIDATION_ROWS_FILE, content)
 
     def _said(self, model: nn.Module, part: Paired) -> list[tuple[str, str]]:
         """Return sources with what a model writes for them, and what is right if that is not."""
@@ -226,7 +235,7 @@ def stored_or_other(loaded: Loaded, text: str | None) -> list[Row]:
     config = build(TextConfig, loaded.description["config"]["text"], where="text")
     if text is not None:
         return read_rows([named_input(text)], columns_of(task), config)
-    stored = named_input(str(loaded.run.path / VALIDATION_PAIRS_FILE))
+    stored = named_input(str(loaded.run.path / VALIDATION_ROWS_FILE))
     return read_rows([stored], columns_of(TranslateTaskConfig()), TextConfig())
 
 

@@ -9,12 +9,14 @@ from dataclasses import replace
 from typing import Any
 
 from clearhead.core import events as journal
-from clearhead.core.events import Event, Measured, StopReason, Warned
+from clearhead.core.events import Event, Measured, Started, StopReason, Warned
+from clearhead.core.files import sha256, sync
+from clearhead.core.run import RUN_FILE, Run, versions
 from clearhead.store import checkpoint
 from clearhead.training import preflight
 from clearhead.training.loop import Hooks, State
 from clearhead.training.schedule import Plan
-from clearhead.training.session import Session, step_budget
+from clearhead.training.session import Record, Session, bring_back, step_budget
 
 Stop = Callable[[], StopReason | None]
 """Asked after each step; a reason ends the run early."""
@@ -36,16 +38,20 @@ def build_hooks(session: Session, stop: Stop, stop_after: int | None) -> Hooks:
         evaluate=session.task.evaluation(session.config),
         sample=session.task.sampling(session.config),
         save=saving(session),
-        save_due=lambda step: step % save_every(session) == 0,
+        save_due=save_due(session),
         snapshot_due=snapshots(session).__contains__,
         stop=stopping(stop, stop_after),
-        replan=replanning(session),
+        replan=replanning(session) if session.record is None else prescribed(session.record),
+        rewind=rewinding(session),
     )
 
 
-def save_every(session: Session) -> int:
-    """Return the steps between saved steps."""
-    return session.config.train.save_every or session.state.plan.evaluate_every
+def save_due(session: Session) -> Callable[[int], bool]:
+    """Return what says whether a step should be saved."""
+    if session.record is not None:
+        return session.record.steps.__contains__
+    every = session.config.train.save_every or session.state.plan.evaluate_every
+    return lambda step: step % every == 0
 
 
 def snapshots(session: Session) -> frozenset[int]:
@@ -62,6 +68,9 @@ def saving(session: Session) -> Callable[[State, bool], str | None]:
     keep, spaced = session.config.train.keep or "newest", snapshots(session)
 
     def save(state: State, resumable: bool) -> str:
+        if resumable:
+            # A power loss must not leave a step whose history it took.
+            sync(session.run.path / journal.FILE)
         folder = checkpoint.save(
             session.run,
             checkpoint.Checkpoint(
@@ -69,7 +78,7 @@ def saving(session: Session) -> Callable[[State, bool], str | None]:
                 model=checkpoint.model_tensors(session.model),
                 state=state.to_dict(),
                 average=state.average,
-                optimizer=session.optimizer.tensors() if resumable else {},
+                optimizer=session.optimizer.tensors() if resumable else None,
             ),
         )
         if resumable:
@@ -110,6 +119,54 @@ def replanning(session: Session) -> Callable[[State], tuple[Plan, str] | None]:
     return replan
 
 
+def prescribed(record: Record) -> Callable[[State], tuple[Plan, str] | None]:
+    """Return what brings the plans of an earlier run into force when that run did."""
+
+    def replan(state: State) -> tuple[Plan, str] | None:
+        plan = record.plans.get(state.step, state.plan)
+        return None if plan == state.plan else (plan, "as recorded")
+
+    return replan
+
+
+def rewinding(session: Session) -> Callable[[State], Event | None]:
+    """Return what takes a run in trouble back to the last step before that was saved by plan.
+
+    Steps that were saved because somebody stopped the run do not count: whether there is one must not change what is
+    learned. What was saved later belongs to a past that no longer is, and goes.
+    """
+    run = session.run
+
+    def rewind(state: State) -> Event | None:
+        due = (session.config.train.save_every or state.plan.evaluate_every, state.plan.evaluate_every)
+        earlier = [step for step in run.steps() if step < state.step and any(step % every == 0 for every in due)]
+        step = next((step for step in reversed(earlier) if can_be_resumed(run, step)), None)
+        if step is None:
+            return None
+        checkpoint.drop_after(run, step)
+        vars(state).update(vars(bring_back(session, step)))
+        return started(session, step)
+
+    return rewind
+
+
+def can_be_resumed(run: Run, step: int) -> bool:
+    """Say whether a saved step is whole, and more than a picture of the weights."""
+    folder = run.step_folder(step)
+    return checkpoint.is_resumable(folder) and checkpoint.is_whole(folder)
+
+
+def started(session: Session, resumed_from: int | None) -> Event:
+    """Return the event with which a run begins, or begins again from a saved step."""
+    return Started(
+        **clock(session.state),
+        resumed_from=resumed_from,
+        config_sha256=sha256(session.run.path / RUN_FILE),
+        versions=versions(),
+        exactness=session.exactness,
+    )
+
+
 def first_measurements(session: Session) -> Iterator[Event]:
     """Yield what is known before the first update."""
     loss = preflight.first_loss(session.model, session.objective, session.batches(0), session.runtime.device)
@@ -126,6 +183,13 @@ def first_measurements(session: Session) -> Iterator[Event]:
         "split": task.data.sources["split"],
     }
     yield measured(session.state, "preflight", values)
+    if getattr(session.model, "reads_ahead", False):
+        yield Warned(
+            **clock(session.state),
+            code="reads_ahead",
+            message="the model reads the tokens that it is to predict, so its losses are not those of a language model",
+            try_="clearhead lab run mask",
+        )
 
 
 def with_background(session: Session, events: Iterator[Event]) -> Iterator[Event]:

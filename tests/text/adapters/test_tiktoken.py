@@ -58,7 +58,7 @@ def test_two_pairs_with_one_union_are_told_apart(tmp_path: Path) -> None:
     alphabet = [*byte_alphabet()]
     merges = [("b", "c"), ("a", "b"), ("ab", "c")]
     vocabulary = {token: id_ for id_, token in enumerate([*alphabet, *("".join(pair) for pair in merges)])}
-    library = json.loads(BPE._library_json)
+    library = json.loads(BPE.library_json)
     library["model"].update(vocab=vocabulary, merges=[list(pair) for pair in merges])
     ours = BpeTokenizer(json.dumps(library), end=False)
     assert ours.encode("abc").size == 2
@@ -79,7 +79,7 @@ def test_only_pairs_have_ranks() -> None:
 @pytest.fixture
 def merges(tmp_path: Path) -> Path:
     """Our own pairs as `vocab.bpe` and `encoder.json`, in the order of GPT-2's bytes."""
-    pairs = [tuple(pair) for pair in json.loads(BPE._library_json)["model"]["merges"]]
+    pairs = [tuple(pair) for pair in json.loads(BPE.library_json)["model"]["merges"]]
     tokens = [*byte_alphabet(), *("".join(pair) for pair in pairs)]
     path = tmp_path / "small-vocab.bpe"
     path.write_text("#version: 0.2\n" + "".join(f"{first} {second}\n" for first, second in pairs))

@@ -2,52 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from typing import Any
 
-from clearhead.core.config import merge
-from clearhead.lab import losses
-from clearhead.lab.experiment import Arm, Experiment, Outcome
-from clearhead.lab.study import Request, Study
-from clearhead.show.study import Answer
-from clearhead.training.config import RunConfig
-from clearhead.training.recipes import tiny
+from clearhead.lab.experiment import Arm
+from clearhead.lab.losses import loss_study
 
-QUESTION = "From a table of pairs to a GPT: what does each part bring?"
+BARE: dict[str, Any] = {
+    "model.num_layers": 1,
+    "model.num_heads": 1,
+    "model.positions.kind": "learned",
+    "model.mixer.kind": "averaging",
+    "model.feed_forward.kind": "none",
+    "model.residual": "none",
+    "model.norm.kind": "none",
+    "model.embedding_norm": False,
+    "model.convolution": 1,
+    "model.qk_norm": False,
+    "model.logit_softcap": None,
+}
+"""A GPT with everything taken out: embeddings, the mean of them so far, and a head."""
 
-
-def base() -> RunConfig:
-    """Return the recipe that all rungs share: the preset tiny, with shorter samples."""
-    recipe = tiny()
-    return replace(recipe, train=replace(recipe.train, keep="newest", patience=0, sample_tokens=160))
-
+HEAD = {**BARE, "model.mixer.kind": "attention"}
+HEADS = {**HEAD, "model.num_heads": 4}
+COMPUTE = {**HEADS, "model.feed_forward.kind": "relu"}
+DEEP = {**COMPUTE, "model.num_layers": 4}
+RESIDUAL = {**DEEP, "model.residual": "pre_norm"}
+NORM = {**RESIDUAL, "model.norm.kind": "rms"}
 
 RUNGS = (
-    Arm(name="bigram", changes={"model.kind": "bigram", "model.context_length": 64}, about="a table of pairs"),
-    Arm(name="GPT", about="the preset tiny"),
+    Arm(name="bigram", changes={"model.kind": "bigram"}, about="a table: the next token by the present one"),
+    Arm(name="averaging", changes=BARE, about="a bag of words: the mean of the embeddings so far"),
+    Arm(name="one head", changes=HEAD, about="attention in place of the mean"),
+    Arm(name="four heads", changes=HEADS, about="the same width, cut in four"),
+    Arm(name="+ feed-forward", changes=COMPUTE, about="each position computes on what it gathered"),
+    Arm(name="+ depth", changes=DEEP, about="four such blocks"),
+    Arm(name="+ residual", changes=RESIDUAL, about="each block adds to the stream"),
+    Arm(name="+ norm", changes=NORM, about="before each branch and before the head"),
+    Arm(name="GPT", about="the recipe: rotary positions, QK-norm, SwiGLU, a short convolution"),
 )
 
-
-def experiment(asked: Request) -> Experiment:
-    """Return the ladder's experiment."""
-    recipe = merge(base(), {**asked.changes, "train.steps": asked.steps})
-    seeds = tuple(range(1, (asked.seeds or 1) + 1))
-    return Experiment(name="ladder", texts=asked.texts, base=recipe, arms=RUNGS, seeds=seeds, minutes=asked.minutes)
-
-
-def answer(ran: Experiment, found: Sequence[Outcome]) -> Answer:
-    """Read the ladder off its runs."""
-    rows = [losses.loss_row(losses.of_arm(found, arm.name)) for arm in ran.arms]
-    return Answer(
-        study="ladder",
-        question=QUESTION,
-        said=(),
-        columns=losses.COLUMNS,
-        rows=(*rows, *losses.baseline_rows(found, len(losses.COLUMNS))),
-        notes=losses.how(ran, found),
-        chart=losses.curves(ran, found, "Validation loss in nats per token over the steps, beside n-gram models."),
-        samples=losses.samples(ran, found),
-    )
-
-
-STUDY = Study(name="ladder", question=QUESTION, seeds=3, minutes=10.0, experiment=experiment, answer=answer)
+STUDY = loss_study(
+    name="ladder",
+    question="From a table of pairs to a GPT: what does each part bring?",
+    arms=RUNGS,
+    reference="previous",
+    minutes=15.0,
+)

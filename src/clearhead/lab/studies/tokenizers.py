@@ -11,7 +11,7 @@ import numpy as np
 
 from clearhead.core.config import merge
 from clearhead.lab import losses
-from clearhead.lab.compare import Estimate, over_seeds
+from clearhead.lab.compare import NORMAL, Estimate, over_seeds
 from clearhead.lab.experiment import Arm, Experiment, Outcome
 from clearhead.lab.study import Request, Study
 from clearhead.show.chart import Chart, Level, Line
@@ -74,7 +74,7 @@ def bits_of(runs: Sequence[Outcome]) -> Estimate:
     values = [math.nan if run.bits_per_byte is None else run.bits_per_byte for run in runs]
     if len(runs) > 1:
         return over_seeds(values)
-    half = losses.Z * runs[0].standard_error * values[0] / runs[0].nats_per_token
+    half = NORMAL * runs[0].standard_error * values[0] / runs[0].nats_per_token
     return Estimate(values[0], math.nan, values[0] - half, values[0] + half, 1)
 
 

@@ -40,7 +40,7 @@ class HuggingFaceTokenizer(Tokenizer):
         Raises:
             UserError: the file's tokens belong to neither family.
         """
-        self._library_json = library_json
+        self.library_json = library_json
         self._library = tokenizers.Tokenizer.from_str(library_json)
         self._library.no_truncation()
         self._library.no_padding()
@@ -93,7 +93,7 @@ class HuggingFaceTokenizer(Tokenizer):
     def save(self, folder: Path) -> None:
         """Write the tokenizer and, beside it, the file it was read from."""
         super().save(folder)
-        (folder / LIBRARY_FILE).write_bytes(self._library_json.encode())
+        (folder / LIBRARY_FILE).write_bytes(self.library_json.encode())
 
     def _bytes_of_tokens(self, added: Mapping[int, Any], specials: set[int]) -> list[bytes]:
         vocabulary: dict[str, int] = self._library.get_vocab(with_added_tokens=True)
@@ -116,7 +116,7 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def _content(self) -> dict[str, Any]:
         return {
-            "library_sha256": hashlib.sha256(self._library_json.encode()).hexdigest(),
+            "library_sha256": hashlib.sha256(self.library_json.encode()).hexdigest(),
             "end": self.end is not None,
         }
 
