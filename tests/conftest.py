@@ -10,6 +10,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import jaxtyping
 
-PACKAGES = ["text", "model", "show", "store", "generation", "convert", "training", "lab"]
+PACKAGES = ["text", "model", "show", "store", "generation", "convert", "look", "training", "lab"]
 
 jaxtyping.install_import_hook([f"clearhead.{package}" for package in PACKAGES], "beartype.beartype")

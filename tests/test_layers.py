@@ -51,6 +51,7 @@ LIBRARIES: dict[str, set[str]] = {
     "generation": {"jaxtyping", "numpy", "torch"},
     "convert": {"jaxtyping", "torch"},
     "convert/parity.py": {"numpy", "transformers"},
+    "look": {"jaxtyping", "numpy", "torch"},
     "training": {"jaxtyping", "numpy", "torch"},
     "training/pair_score.py": {"sacrebleu"},
     "lab": {"jaxtyping", "numpy", "torch"},

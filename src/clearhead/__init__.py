@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clearhead import look
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from clearhead.generation.writer import Writer
     from clearhead.store.load import Loaded
 
-__all__ = ["load", "load_classifier", "train"]
+__all__ = ["load", "load_classifier", "look", "train"]
 
 
 def train(

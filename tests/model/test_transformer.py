@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from clearhead.core.errors import UserError
 from clearhead.model import shapes
 from clearhead.model.build import build_model
-from clearhead.model.config import BigramConfig, GptConfig, LanguageModelConfig, LayerNormConfig, LearnedConfig
+from clearhead.model.config import (
+    BigramConfig,
+    ConcatenatedConfig,
+    GptConfig,
+    LanguageModelConfig,
+    LayerNormConfig,
+    LearnedConfig,
+    PositionsConfig,
+)
 from clearhead.model.ladder import Bigram
 from clearhead.model.masks import Full
 from clearhead.model.transformer import GPT
@@ -280,14 +288,36 @@ def test_a_tap_sees_the_whole_way() -> None:
     model = GPT(replace(SMALL, convolution=3), VOCABULARY_SIZE).eval()
     seen: dict[str, Tensor] = {}
     model(tokens(), tap=seen.setdefault)
-    block = "resid_pre attn.q attn.k attn.v attn.scores_raw attn.scores_scaled attn.scores_masked attn.pattern attn.z "
-    block += "resid_mid mlp.pre mlp.post mlp.out resid_post"
+    block = "resid_pre attn.in attn.q attn.k attn.v attn.scores_raw attn.scores_scaled attn.scores_masked attn.pattern "
+    block += "attn.z attn.out resid_mid mlp.in mlp.pre mlp.post mlp.out resid_post"
     blocks = [f"blocks.{index}.{name}" for index in range(2) for name in block.split()]
     assert list(seen) == ["embed.tok", *blocks, "final", "logits"]
     pattern = seen["blocks.1.attn.pattern"]
     assert pattern.shape == (3, 5, CONTEXT_LENGTH, CONTEXT_LENGTH)
     torch.testing.assert_close(pattern.sum(dim=-1), torch.ones(3, 5, CONTEXT_LENGTH))
+    assert torch.equal(seen["blocks.0.resid_pre"] + seen["blocks.0.attn.out"], seen["blocks.0.resid_mid"])
     torch.testing.assert_close(
         seen["blocks.0.resid_mid"] + seen["blocks.0.mlp.out"], seen["blocks.0.resid_post"], rtol=0, atol=1e-6
     )
     assert torch.equal(model.head(seen["final"]), seen["logits"])
+
+
+@pytest.mark.parametrize("positions", [LearnedConfig(), ConcatenatedConfig()])
+def test_what_positions_add_can_be_taken_away(positions: PositionsConfig) -> None:
+    model = GPT(replace(SMALL, positions=positions, embedding_norm=False), VOCABULARY_SIZE).eval()
+    begun: dict[str, Tensor] = {}
+    model(tokens(), tap=begun.setdefault)
+    torch.testing.assert_close(
+        begun["blocks.0.resid_pre"],
+        F.pad(begun["embed.tok"], (0, 30 - begun["embed.tok"].size(-1))) + begun["embed.pos"],
+    )
+    alone: dict[str, Tensor] = {}
+
+    def without_positions(name: str, tensor: Tensor) -> Tensor:
+        return alone.setdefault(name, torch.zeros_like(tensor) if name == "embed.pos" else tensor)
+
+    model(tokens(), tap=without_positions)
+    assert torch.equal(begun["embed.tok"], alone["embed.tok"])
+    width = alone["embed.tok"].size(-1)
+    assert torch.equal(alone["blocks.0.resid_pre"][..., :width], alone["embed.tok"])
+    assert not alone["blocks.0.resid_pre"][..., width:].any()

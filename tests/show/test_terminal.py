@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from rich.console import Console, RenderableType
 
+from clearhead.show.heat import heat_map
 from clearhead.show.palette import Scale
-from clearhead.show.terminal import heat_map, table, token_chips
+from clearhead.show.terminal import table, token_chips
 
 VALUES = np.array([[0.0, 0.5, 1.0], [0.25, np.nan, 0.99], [1.0, 0.1, 0.0]])
 
@@ -20,9 +21,9 @@ def _plain(renderable: RenderableType, width: int = 80) -> list[str]:
     return stream.getvalue().splitlines()
 
 
-def _segments(renderable: RenderableType) -> list[tuple[str, str | None, str | None]]:
+def _segments(renderable: RenderableType, width: int = 80) -> list[tuple[str, str | None, str | None]]:
     """Return each piece of text with its two colours."""
-    console = Console(file=StringIO(), width=80, force_terminal=True, color_system="truecolor", no_color=False)
+    console = Console(file=StringIO(), width=width, force_terminal=True, color_system="truecolor", no_color=False)
     found = []
     for piece, style, _ in console.render(renderable):
         colours = (
@@ -44,7 +45,7 @@ def test_negative_values_keep_their_sign_without_colour() -> None:
 
 def test_each_half_block_has_the_colours_of_its_two_rows() -> None:
     scale = Scale.of(VALUES.ravel())
-    blocks = [segment for segment in _segments(heat_map(VALUES)) if segment[0] in {"▀", "▄"}]
+    blocks = [segment for segment in _segments(heat_map(VALUES), width=7) if segment[0] in {"▀", "▄"}]
     expected = []
     for upper, lower in ((VALUES[0], VALUES[1]), (VALUES[2], [None] * 3)):
         for above, below in zip(upper, lower, strict=True):
@@ -56,9 +57,23 @@ def test_each_half_block_has_the_colours_of_its_two_rows() -> None:
     assert blocks == expected
 
 
+def test_where_there_is_room_each_row_has_its_line() -> None:
+    scale = Scale.of(VALUES.ravel())
+    backgrounds = [background for piece, _, background in _segments(heat_map(VALUES)) if piece == "  "]
+    assert backgrounds == [scale.hex(value) for value in VALUES.ravel() if np.isfinite(value)]
+
+
+def test_text_in_cells_is_written_on_their_colour() -> None:
+    written = heat_map(VALUES, ["a", "b", "c"], ["x", "y", "z"], written=[["p", "q", "r"], ["s", " ", "t"], ["u"] * 3])
+    shown = {piece.strip(): background for piece, _, background in _segments(written) if piece.strip() in "pqs·"}
+    scale = Scale.of(VALUES.ravel())
+    assert (shown["p"], shown["q"], shown["s"], shown["·"]) == (*(scale.hex(v) for v in (0.0, 0.5, 0.25)), None)
+    assert [line.rstrip() for line in _plain(written)[:2]] == ["  x y z", "a p q r"]
+
+
 def test_a_place_without_a_number_is_shaded_or_left_out() -> None:
     holes = np.array([[np.nan, np.nan, 1.0], [np.nan, 1.0, 1.0]])
-    drawn = [segment[0] for segment in _segments(heat_map(holes)) if segment[0] in {"░", "▀", "▄"}]
+    drawn = [segment[0] for segment in _segments(heat_map(holes), width=7) if segment[0] in {"░", "▀", "▄"}]
     assert drawn == ["░", "▄", "▀"]
 
 

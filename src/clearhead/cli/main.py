@@ -18,6 +18,7 @@ VERBS = {
     "classify": "choose labels with a trained classifier",
     "translate": "translate with a trained model",
     "eval": "measure how good a trained model is",
+    "look": "see inside a trained model",
     "tokens": "see a text as tokens; compare, train, export tokenizers",
     "data": "list, fetch and make texts",
     "export": "write a trained model for other programs",

@@ -222,8 +222,8 @@ class Block(nn.Module):
         """Return x with what each position gathered from the others added."""
         if tap is not None:
             x = tap("resid_pre", x)
-        gather = partial(self.attention, mask=mask, positions=positions, slot=slot, tap=scoped(tap, "attn"))
-        x = self.residual(x, self.attention_norm, lambda heard: self.dropout(gather(heard)))
+        attend = partial(self.attention, mask=mask, positions=positions, slot=slot, tap=scoped(tap, "attn"))
+        x = self.residual(x, self.attention_norm, partial(self._gather, attend=attend, tap=tap))
         return x if tap is None else tap("resid_mid", x)
 
     def compute(
@@ -234,10 +234,21 @@ class Block(nn.Module):
             x = self.residual(x, self.feed_forward_norm, partial(self._think, slot=slot, tap=tap))
         return x if tap is None else tap("resid_post", x)
 
+    def _gather(self, x: Float[Tensor, "B T C"], attend: Branch, tap: Tap | None) -> Float[Tensor, "B T C"]:
+        if tap is not None:
+            x = tap("attn.in", x)
+        heard = attend(x)
+        if tap is not None:
+            heard = tap("attn.out", heard)
+        out: Tensor = self.dropout(heard)
+        return out
+
     def _think(self, heard: Float[Tensor, "B T C"], slot: Slot | None, tap: Tap | None) -> Float[Tensor, "B T C"]:
         assert self.feed_forward is not None
         if self.convolution is not None:
             heard = self.convolution(heard, slot)
+        if tap is not None:
+            heard = tap("mlp.in", heard)
         thought = self.feed_forward(heard, scoped(tap, "mlp"))
         if tap is not None:
             thought = tap("mlp.out", thought)

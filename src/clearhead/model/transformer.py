@@ -10,6 +10,7 @@ from functools import partial
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -103,10 +104,7 @@ class GPT(nn.Module):
                 "read them all at once, or write without a cache."
             )
         self._require_room(start + tokens.size(1))
-        x = self.embedding(tokens)
-        if tap is not None:
-            x = tap("embed.tok", x)
-        x = self.dropout(self.embedding_norm(self.positions.embed(x, start)))
+        x = self.dropout(self.embedding_norm(self._embed(tokens, start, tap)))
         recompute = self.recompute_blocks and self.training and tap is None and cache is None
         slots = [None] * len(self.blocks) if cache is None else cache
         for index, (block, slot) in enumerate(zip(self.blocks, slots, strict=True)):
@@ -156,6 +154,20 @@ class GPT(nn.Module):
     def roles(self) -> dict[str, str]:
         """Return each parameter's role, by which optimizers choose how to treat it."""
         return {name: role_of(name, parameter) for name, parameter in self.named_parameters()}
+
+    def _embed(self, tokens: Int[Tensor, "B T"], start: int, tap: Tap | None) -> Float[Tensor, "B T C"]:
+        """Return the embedded tokens with what the position scheme adds to them."""
+        x = self.embedding(tokens)
+        if tap is None:
+            return self.positions.embed(x, start)
+        x = tap("embed.tok", x)
+        placed = self.positions.embed(x, start)
+        if placed is x:
+            return x
+        alone = F.pad(x, (0, placed.size(-1) - x.size(-1)))
+        added = placed - alone
+        replaced = tap("embed.pos", added)
+        return placed if replaced is added else alone + replaced
 
     def _require_room(self, num_positions: int) -> None:
         if num_positions > self.context_length:

@@ -14,12 +14,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from clearhead.show.palette import LINES, Scale
-from clearhead.show.readable import visible
+from clearhead.show.readable import one_line, visible
 
 if TYPE_CHECKING:
-    from clearhead.show.view import Panel, View
+    from clearhead.show.view import Array, Panel, View
 
 _INK = "#1c1b19"
 _INHERITED = "#010203"  # stands for the page's text colour until the SVG is written; no drawing uses it otherwise
@@ -28,36 +29,38 @@ _MOST_COLUMNS = 6
 _FEW = 2  # up to so many maps are drawn large, with labels; more are thumbnails
 _LABEL_LENGTH = 14
 _LABEL_INCHES = 0.16
+_LINE_CHARACTERS = 72
+_CELL_LENGTH = 40
 
 
-def draw(view: View, *, ink: str = _INK) -> Figure:
-    """Return a figure with one picture for each panel of the view.
+def draw(view: View, panels: Sequence[Panel] | None = None, *, ink: str = _INK) -> Figure:
+    """Return a figure with one picture for each panel of a view, or for some of them.
 
     An array with two axes is a heat map: cividis, or blue to orange where a value is negative, hatched where there is
-    no number, and with one scale for all slices of an array. Arrays with one axis are bars where its places have
-    names, else lines.
+    no number, and with one scale for all slices of an array. Tokens and tables are drawn as they stand in a text.
     """
     with _style(ink):
-        panels = view.panels()
-        few = sum(len(panel.axes) == 2 for panel in panels) <= _FEW
-        columns = min(len(panels), _MOST_COLUMNS)
+        panels = view.panels() if panels is None else panels
+        few = sum(panel.kind == "map" for panel in panels) <= _FEW
+        thumbnails = all(panel.kind == "map" for panel in panels)
+        columns = min(len(panels), _MOST_COLUMNS) if thumbnails else 1
         rows = math.ceil(len(panels) / columns)
         widths, heights = zip(*(_size(panel, few=few) for panel in panels), strict=True)
-        figure = Figure(figsize=(max(widths) * columns, max(heights) * rows), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False)
+        tallest = [max(heights[first : first + columns]) for first in range(0, len(panels), columns)]
+        figure = Figure(figsize=(max(widths) * columns, sum(tallest)), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False, height_ratios=tallest)
         for axes, panel in zip(grid.flat, panels, strict=False):
-            scale = Scale.of(view.arrays[next(iter(panel.arrays))].astype(float).ravel())
-            _panel(axes, panel, scale, few=few)
-            if len(panels) > 1:
-                axes.set_title(visible(panel.title, keep=" "))
+            _panel(axes, panel, _scale(view, panel), few=few)
+            if len(panels) > 1 or view.pictures:
+                axes.set_title(visible(panel.title, keep=" "), loc="center" if thumbnails else "left")
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
         return figure
 
 
-def to_svg(view: View) -> str:
+def to_svg(view: View, panels: Sequence[Panel] | None = None) -> str:
     """Return the view as an SVG element whose text stays text and takes the colour of the page around it."""
-    figure = draw(view, ink=_INHERITED)
+    figure = draw(view, panels, ink=_INHERITED)
     stream = io.StringIO()
     with _style(_INHERITED):
         figure.savefig(stream, format="svg", metadata={"Date": None})
@@ -72,6 +75,12 @@ def to_png(view: View) -> bytes:
     with _style(_INK):
         figure.savefig(stream, format="png", facecolor="white")
     return stream.getvalue()
+
+
+def _scale(view: View, panel: Panel) -> Scale:
+    """Return the scale of the whole array that a panel shows, or a slice of."""
+    whole = view.arrays[next(iter(panel.arrays))]
+    return Scale.of(whole.astype(float).ravel() if whole.dtype.kind in "fiub" else np.zeros(1))
 
 
 @contextmanager
@@ -103,35 +112,60 @@ def _style(ink: str) -> Iterator[None]:
 
 
 def _size(panel: Panel, *, few: bool) -> tuple[float, float]:
-    """Return width and height in inches: maps have square cells, within limits."""
-    if len(panel.axes) == 1:
-        return (6.4, 3.2) if few else (3.6, 2.4)
-    rows, columns = next(iter(panel.arrays.values())).shape
+    """Return width and height in inches: maps have square cells, within limits; bars have room for their names."""
+    match panel.kind:
+        case "map":
+            return _map_size(panel, few=few)
+        case "chips":
+            return 6.4, 0.5 + 0.24 * (max(row for _, row, _, _ in _placed(panel)) + 1)
+        case "table":
+            return 6.4, 0.5 + 0.24 * (len(panel.first) + 1)
+        case "scatter":
+            return 6.4, 5.2
+        case _:
+            return (6.4, 3.2) if few else (3.6, 2.4)
+
+
+def _map_size(panel: Panel, *, few: bool) -> tuple[float, float]:
+    rows, columns = panel.first.shape
+    if panel.written is not None:
+        longest = max(len(visible(text)) for row in panel.written for text in row)
+        return min(12.0, max(0.3, 0.09 * longest) * columns + 1.1), 0.26 * rows + 1.1
     largest, margin = (7.0, 1.1) if few else (1.8, 0.5)
     cell = min(0.26, largest / max(rows, columns))
     return cell * columns + margin, cell * rows + margin
 
 
 def _panel(axes: Axes, panel: Panel, scale: Scale, *, few: bool) -> None:
-    if len(panel.axes) == 2:
-        _map(axes, panel, scale, labelled=few)
-    elif panel.labels[0] is None:
-        _lines(axes, panel)
-    else:
-        _bars(axes, panel, panel.labels[0])
+    match panel.kind:
+        case "map":
+            _map(axes, panel, scale, labelled=few)
+        case "chips":
+            _chips(axes, panel, scale)
+        case "bars":
+            _bars(axes, panel, panel.labels[0] or [str(at) for at in range(len(panel.first))])
+        case "lines":
+            _lines(axes, panel)
+        case "scatter":
+            _points(axes, panel)
+        case "table":
+            _table(axes, panel)
 
 
 def _map(axes: Axes, panel: Panel, scale: Scale, *, labelled: bool) -> None:
-    values = next(iter(panel.arrays.values())).astype(float)
+    values = panel.cells()
     colours = ListedColormap(scale.rgb(np.linspace(scale.low, scale.high, 256)) / 255.0)
     axes.patch.set(hatch="////", edgecolor=_MASKED, facecolor="none")
     image = axes.imshow(values, cmap=colours, vmin=scale.low, vmax=scale.high)
+    if panel.written is not None:
+        axes.set_aspect("auto")
+        _write_into(axes, values, panel.written, scale)
     if not labelled:
         axes.set(xticks=[], yticks=[])
         return
     axes.figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02).outline.set_visible(False)
     axes.set(ylabel=panel.axes[0], xlabel=panel.axes[1])
-    inches = _size(panel, few=True)
+    inches = _map_size(panel, few=True)
     for names, axis, length in zip(panel.labels, (axes.yaxis, axes.xaxis), reversed(inches), strict=True):
         if names is not None:
             places = _some(len(names), length)
@@ -140,10 +174,75 @@ def _map(axes: Axes, panel: Panel, scale: Scale, *, labelled: bool) -> None:
         axes.tick_params(axis="x", labelrotation=90)
 
 
+def _write_into(axes: Axes, values: Array, texts: Sequence[Sequence[str]], scale: Scale) -> None:
+    for (row, column), value in np.ndenumerate(values):
+        ink = scale.ink(value) if np.isfinite(value) else _MASKED
+        axes.text(column, row, _short(texts[row][column]), ha="center", va="center", color=ink, fontsize=8)
+
+
+def _placed(panel: Panel) -> Iterator[tuple[int, int, int, str]]:
+    """Yield each token's column, row and width in characters, and how it is shown, broken into lines."""
+    column, row = 0, 0
+    for label in panel.labels[0] or []:
+        text = visible(label)
+        if column and column + len(text) > _LINE_CHARACTERS:
+            column, row = 0, row + 1
+        yield column, row, len(text), text
+        column += len(text)
+        if label.endswith("\n"):
+            column, row = 0, row + 1
+
+
+def _chips(axes: Axes, panel: Panel, scale: Scale) -> None:
+    for (column, row, width, text), value in zip(_placed(panel), panel.first.astype(float), strict=True):
+        seen = bool(np.isfinite(value))
+        colour = scale.hex(value) if seen else "none"
+        axes.add_patch(Rectangle((column, row), width, 0.9, facecolor=colour, edgecolor="none"))
+        ink = scale.ink(value) if seen else _MASKED
+        place = (column + width / 2, row + 0.45)
+        axes.text(*place, text, ha="center", va="center", family="monospace", fontsize=8, color=ink)
+    axes.set(xlim=(0, _LINE_CHARACTERS), ylim=(max(row for _, row, _, _ in _placed(panel)) + 1, 0))
+    axes.set_axis_off()
+
+
+def _points(axes: Axes, panel: Panel) -> None:
+    points, names = panel.first.astype(float), panel.labels[0] or []
+    groups = list(panel.arrays.values())[1] if len(panel.arrays) > 1 else np.zeros(len(points), int)
+    for kind, colour in zip(sorted(set(groups.tolist())), LINES * len(points), strict=False):
+        here = groups == kind
+        axes.scatter(*points[here].T, s=0.1, color=colour, label=kind)
+        for index in np.flatnonzero(here):
+            axes.text(
+                points[index, 0], points[index, 1], _short(names[int(index)]), color=colour, ha="center", va="center"
+            )
+    if len(panel.arrays) > 1:
+        axes.legend(markerscale=20, loc="best", fontsize=8)
+    axes.set(xticks=[], yticks=[])
+
+
+def _table(axes: Axes, panel: Panel) -> None:
+    header, rows = panel.columns()
+    cells = [
+        [f"{value:.3f}" if isinstance(value, float) else one_line(str(value), 40) for value in row] for row in rows
+    ]
+    drawn = axes.table(cells, colLabels=header, loc="upper left", edges="horizontal", cellLoc="left", colLoc="left")
+    drawn.auto_set_font_size(False)
+    drawn.set_fontsize(8)
+    drawn.auto_set_column_width(list(range(len(header))))
+    axes.set_axis_off()
+
+
+def _cell(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else one_line(str(value), _CELL_LENGTH)
+
+
 def _lines(axes: Axes, panel: Panel) -> None:
     for (name, values), colour in zip(panel.arrays.items(), LINES * len(panel.arrays), strict=False):
         axes.plot(values, color=colour, linewidth=1.5, label=name)
     axes.set_xlabel(panel.axes[0])
+    if panel.labels[0] is not None:
+        some = _some(len(panel.labels[0]), 3.0)
+        axes.set_xticks(some, [_short(panel.labels[0][place]) for place in some])
     axes.margins(x=0)
     if len(panel.arrays) > 1:
         axes.legend()

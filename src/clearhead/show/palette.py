@@ -72,3 +72,17 @@ class Scale:
         knots = np.linspace(0, 1, len(self.stops))
         channels = [np.interp(place, knots, channel) for channel in zip(*self.stops, strict=True)]
         return np.stack(channels, axis=-1).round().astype(np.uint8)
+
+    def hex(self, value: float) -> str:
+        """Return one value's colour as "#rrggbb"."""
+        red, green, blue = self.rgb(np.array([value]))[0]
+        return f"#{red:02x}{green:02x}{blue:02x}"
+
+    def ink(self, value: float) -> str:
+        """Return "black" or "white", whichever is easier to read on a value's colour.
+
+        Source: relative luminance, WCAG 2.1; the two contrast equally at 0.179.
+        """
+        channels = self.rgb(np.array([value]))[0] / 255.0
+        linear = np.where(channels <= 0.03928, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+        return "black" if float(linear @ np.array([0.2126, 0.7152, 0.0722])) > 0.179 else "white"

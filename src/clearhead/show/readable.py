@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from typing import SupportsFloat
 
 _WHITE_SPACE = {" ": "·", "\n": "↵", "\t": "→"}
 _CONTROL_PICTURES = 0x2400  # Unicode draws the control character c at U+2400 + c
@@ -41,9 +42,9 @@ def fixed(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, int | float) and math.isfinite(value) else ""
 
 
-def percent(share: int | float, digits: int = 0) -> str:
+def percent(share: SupportsFloat, digits: int = 0) -> str:
     """Return a share of one as a percentage that no line break parts: 0.0131 with one digit is "1.3 %"."""
-    return f"{100 * share:.{digits}f}\u00a0%"
+    return f"{100 * float(share):.{digits}f}\u00a0%"
 
 
 def duration(seconds: int | float) -> str:
@@ -79,6 +80,13 @@ def visible(text: str, keep: str = "") -> str:
     So a terminal never obeys what a model wrote.
     """
     return "".join(each if each in keep else _visible_character(each) for each in text)
+
+
+def label(text: str) -> str:
+    """Return a name or a token in one line: white space at its ends is made visible, single spaces inside stay."""
+    inside = text.strip(" ")
+    before = len(text) - len(text.lstrip(" "))
+    return "·" * before + visible(inside, keep=" ") + "·" * (len(text) - before - len(inside))
 
 
 def _visible_character(character: str) -> str:

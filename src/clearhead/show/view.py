@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Shaped
@@ -16,7 +16,7 @@ from jaxtyping import Shaped
 from clearhead.core.errors import UserError
 from clearhead.core.events import finite_or_null
 from clearhead.core.files import write_atomically
-from clearhead.show.readable import count
+from clearhead.show.readable import count, label
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,18 +24,73 @@ if TYPE_CHECKING:
 Array = Shaped[np.ndarray, "..."]
 
 
+Kind = Literal["map", "chips", "bars", "lines", "scatter", "table"]
+"""Kinds of pictures.
+
+- map: coloured cells of an array with two axes; an array of text is written into them, one of truth values says
+  which of them count: the others are hatched.
+- chips: a text's tokens, tinted by an array with one axis.
+- bars, lines: arrays that share one axis, side by side.
+- scatter: points of an array with two columns, named by their labels, coloured by a second array, of names.
+- table: arrays that share their first axis as columns; one with two axes is as many columns as its second has places.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Which arrays of a view are drawn together, and how."""
+
+    kind: Kind
+    title: str
+    arrays: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """What fits into one picture: a map (one array with two axes) or series and bars (arrays that share one axis).
+    """One picture with all that is drawn in it.
 
     Args:
         labels: for each axis the names of its places, or None where they are simply counted.
     """
 
+    kind: Kind
     title: str
     arrays: Mapping[str, Array]
     axes: tuple[str, ...]
     labels: tuple[Sequence[str] | None, ...]
+
+    @property
+    def first(self) -> Array:
+        """The array that the picture is about."""
+        return next(iter(self.arrays.values()))
+
+    def columns(self) -> tuple[list[str], list[list[object]]]:
+        """Return a table's header and rows; rows whose places have names begin with them, and no number is None."""
+        header: list[str] = []
+        columns: list[list[object]] = []
+        if self.labels[0] is not None:
+            header, columns = [self.axes[0]], [[label(name) for name in self.labels[0]]]
+        for name, array in self.arrays.items():
+            if array.ndim == 1:
+                header.append(name)
+                columns.append(array.tolist())
+            else:
+                header += self.labels[1] or [f"{name} {at}" for at in range(array.shape[1])]
+                columns += array.T.tolist()
+        return header, [finite_or_null(list(row)) for row in zip(*columns, strict=True)]
+
+    @property
+    def written(self) -> list[list[str]] | None:
+        """What is written into the cells of a map, if anything is."""
+        texts = [array.tolist() for array in self.arrays.values() if array.dtype.kind == "U"]
+        return texts[0] if texts else None
+
+    def cells(self) -> Array:
+        """Return the numbers of a map; those that an array of truth values leaves out are no numbers."""
+        values = self.first.astype(float)
+        for allowed in (array for array in self.arrays.values() if array.dtype.kind == "b"):
+            values = np.where(allowed, values, np.nan)
+        return values
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +101,12 @@ class View:
     is also an attribute: `view.pattern` is `view.arrays["pattern"]`.
 
     Args:
+        arrays: of numbers, or of text for what is written in cells and tables.
         axes: for each array the names of its axes, in order.
         labels: for some axes the names of their places, such as the tokens of a text.
+        caption: what came out, in numbers.
+        about: what is seen and why it matters, the same for every model.
+        pictures: what is drawn; without any, every array: maps of those with two axes, bars or lines of the others.
     """
 
     name: str
@@ -55,8 +114,12 @@ class View:
     axes: Mapping[str, tuple[str, ...]]
     labels: Mapping[str, Sequence[str]]
     caption: str
+    about: str = ""
+    pictures: Sequence[Picture] = ()
 
     def __post_init__(self) -> None:
+        for picture in self.pictures:
+            assert set(picture.arrays) <= self.arrays.keys(), f"{picture.title} has an array that is not there"
         assert self.arrays.keys() == self.axes.keys(), "every array needs its axes"
         for name, array in self.arrays.items():
             assert array.ndim == len(self.axes[name]), f"{name} has {array.ndim} axes, not {self.axes[name]}"
@@ -69,16 +132,33 @@ class View:
             return arrays[name]
         raise AttributeError(f"the view has no array {name!r}, only {', '.join(arrays)}")
 
+    @property
+    def shape(self) -> str:
+        """The axes and sizes of all arrays in one line."""
+        return "; ".join(f"{name}: {self._shape(name)}" for name in self.arrays)
+
     def panels(self) -> list[Panel]:
-        """Return the pictures that show all arrays: leading axes of an array with more than two make one panel each."""
-        panels = [panel for name, array in self.arrays.items() if array.ndim >= 2 for panel in self._maps(name, array)]
-        lines: dict[str, dict[str, Array]] = {}
+        """Return the pictures in order: leading axes of a map with more than two make one panel each."""
+        return [panel for picture in self.pictures or self._obvious() for panel in self._panels(picture)]
+
+    def _obvious(self) -> list[Picture]:
+        """Return pictures of all arrays by their number of axes."""
+        pictures = [Picture("map", name, (name,)) for name, array in self.arrays.items() if array.ndim >= 2]
+        by_axis: dict[str, list[str]] = {}
         for name, array in self.arrays.items():
             if array.ndim == 1:
-                lines.setdefault(self.axes[name][0], {})[name] = array
-        for axis, arrays in lines.items():
-            panels.append(Panel(", ".join(arrays), arrays, (axis,), (self.labels.get(axis),)))
-        return panels
+                by_axis.setdefault(self.axes[name][0], []).append(name)
+        for axis, names in by_axis.items():
+            pictures.append(Picture("bars" if axis in self.labels else "lines", ", ".join(names), tuple(names)))
+        return pictures
+
+    def _panels(self, picture: Picture) -> Iterator[Panel]:
+        arrays = {name: self.arrays[name] for name in picture.arrays}
+        if picture.kind == "map":
+            yield from self._maps(picture.title, arrays)
+            return
+        axes = max((self.axes[name] for name in arrays), key=len)
+        yield Panel(picture.kind, picture.title, arrays, axes, tuple(self.labels.get(axis) for axis in axes))
 
     def to_json(self) -> dict[str, Any]:
         """Return the view as plain values; a number that is not finite becomes None."""
@@ -86,8 +166,18 @@ class View:
             name: {"axes": list(self.axes[name]), "shape": list(array.shape), "values": finite_or_null(array.tolist())}
             for name, array in self.arrays.items()
         }
-        labels = {axis: list(names) for axis, names in self.labels.items()}
-        return {"name": self.name, "caption": self.caption, "arrays": arrays, "labels": labels}
+        return {
+            "name": self.name,
+            "about": self.about,
+            "caption": self.caption,
+            "shape": self.shape,
+            "arrays": arrays,
+            "labels": {axis: list(names) for axis, names in self.labels.items()},
+            "pictures": [
+                {"kind": each.kind, "title": each.title, "arrays": list(each.arrays)}
+                for each in self.pictures or self._obvious()
+            ],
+        }
 
     def save(self, path: str | Path) -> None:
         """Write one face of the view, chosen by the file's ending: .json .npz .csv .html .svg .png.
@@ -117,16 +207,22 @@ class View:
         (console or Console()).print(draw(self))
 
     def _repr_html_(self) -> str:
-        from clearhead.show.page import escape
+        from clearhead.show.markup import notebook
 
-        return f"<figure>{self._svg()}<figcaption>{escape(self.caption)}</figcaption></figure>"
+        return notebook(self)
 
-    def _maps(self, name: str, array: Array) -> Iterator[Panel]:
-        *leading, rows, columns = self.axes[name]
-        for index in np.ndindex(*array.shape[:-2]):
+    def _maps(self, title: str, arrays: Mapping[str, Array]) -> Iterator[Panel]:
+        first = next(iter(arrays))
+        *leading, rows, columns = self.axes[first]
+        labels = (self.labels.get(rows), self.labels.get(columns))
+        for index in np.ndindex(*arrays[first].shape[:-2]):
             place = [f"{axis} {self._place(axis, at)}" for axis, at in zip(leading, index, strict=True)]
-            labels = (self.labels.get(rows), self.labels.get(columns))
-            yield Panel(", ".join([name, *place]), {name: array[index]}, (rows, columns), labels)
+            here = {name: array[index] for name, array in arrays.items()}
+            yield Panel("map", ", ".join([title, *place]), here, (rows, columns), labels)
+
+    def _shape(self, name: str) -> str:
+        sizes = zip(self.axes[name], self.arrays[name].shape, strict=True)
+        return " x ".join(f"{axis} {count(size)}" for axis, size in sizes)
 
     def _place(self, axis: str, index: int) -> str:
         return self.labels[axis][index] if axis in self.labels else str(index)
@@ -153,17 +249,9 @@ class View:
         return stream.getvalue()
 
     def _html(self) -> str:
-        from clearhead.show.page import escape, page
+        from clearhead.show.markup import whole_page
 
-        shapes = "; ".join(
-            f"{name}: {' x '.join(f'{axis} {count(n)}' for axis, n in zip(self.axes[name], array.shape, strict=True))}"
-            for name, array in self.arrays.items()
-        )
-        return page(
-            self.name,
-            f'<h1>{escape(self.name)}</h1><p class="lead">{escape(self.caption)}</p>'
-            f'<section><figure class="scroll">{self._svg()}</figure></section><footer>{escape(shapes)}</footer>',
-        )
+        return whole_page(self)
 
     def _svg(self) -> str:
         from clearhead.show.figure import to_svg

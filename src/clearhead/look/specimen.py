@@ -1,0 +1,202 @@
+"""What is looked at: a model with its tokenizer, and a text as that model reads it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from clearhead.core.errors import UserError
+from clearhead.core.run import VALIDATION_FILE, Run
+from clearhead.generation.engine import prompt_ids
+from clearhead.generation.writer import Writer
+from clearhead.look.recording import Trace, trace
+from clearhead.model.attention import Attention
+from clearhead.model.tap import Tap
+from clearhead.model.transformer import GPT
+from clearhead.show.readable import visible
+from clearhead.store.load import Loaded, load
+from clearhead.text.tokenizer import Tokenizer
+
+INSTEAD = "clearhead look next-token and look surprisal show what it does"
+
+
+@dataclass(frozen=True, slots=True)
+class Specimen:
+    """A model with its tokenizer, and the run it comes from where there is one."""
+
+    model: nn.Module
+    tokenizer: Tokenizer
+    loaded: Loaded | None = None
+
+    @property
+    def context_length(self) -> int:
+        """The most positions that the model reads."""
+        return int(self.model.context_length)  # type: ignore[arg-type]
+
+    @property
+    def gpt(self) -> GPT:
+        """The model, where it is a GPT.
+
+        Raises:
+            UserError: it has no layers that add to a stream.
+        """
+        if not isinstance(self.model, GPT):
+            raise UserError(f"A {self.kind} has no blocks to look into; {INSTEAD}.")
+        return self.model
+
+    @property
+    def kind(self) -> str:
+        """What the model is called."""
+        return type(self.model).__name__
+
+    def attention(self, layer: int) -> Attention:
+        """Return the attention of a layer.
+
+        Raises:
+            UserError: there is no such layer, or its positions gather by something else.
+        """
+        if not isinstance(self.model, GPT):
+            raise UserError(f"A {self.kind} has no attention; {INSTEAD}.")
+        mixer = self.model.mixers[require_index("layer", layer, len(self.model.mixers))]
+        if not isinstance(mixer, Attention):
+            raise UserError(f"Positions of this model gather by {type(mixer).__name__}, which has no heads; {INSTEAD}.")
+        return mixer
+
+    def text(self, ids: Sequence[int] | Tensor) -> list[str]:
+        """Return each id as a piece of text; one that is no text of its own is spelled out."""
+        return [self._piece(int(id_)) for id_ in ids]
+
+    def vocabulary(self) -> list[str]:
+        """Return every id as a piece of text."""
+        return self.text(range(self.tokenizer.vocabulary_size))
+
+    def validation(self) -> Int[np.ndarray, " N"]:
+        """Return the ids of the run's validation part.
+
+        Raises:
+            UserError: the model does not come from a run that has one.
+        """
+        path = None if self.loaded is None else self.loaded.run.path / VALIDATION_FILE
+        if path is None or not path.exists():
+            raise UserError('This model comes without a text of its own; give one in quotes, such as "Once upon".')
+        return np.fromfile(path, dtype="<i4").astype(np.int64)
+
+    def _piece(self, id_: int) -> str:
+        text = self.tokenizer.decode([id_])
+        return self.tokenizer.token_text(id_) if not text or "\ufffd" in text else text
+
+
+Source = str | Path | Run | Writer | Loaded | Specimen
+"""What a subject can be looked at in: the name of a run, or what `clearhead.load` gives."""
+
+
+def specimen_of(source: Source) -> Specimen:
+    """Open what is to be looked at.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    if isinstance(source, Specimen):
+        return source
+    if isinstance(source, str | Path | Run):
+        source = load(str(source.path if isinstance(source, Run) else source))
+        for notice in source.notices:
+            warnings.warn(notice, stacklevel=3)
+    loaded = source.loaded if isinstance(source, Writer) else source
+    return Specimen(loaded.model, loaded.tokenizer, loaded)
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A text as a model reads it.
+
+    Args:
+        pieces: the text of each token.
+        note: what was left out, with a space before it; empty where nothing was.
+    """
+
+    specimen: Specimen
+    tokens: Int[Tensor, "1 T"]
+    pieces: list[str]
+    note: str
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def trace(self, *names: str, edits: Sequence[Tap] = ()) -> Trace:
+        """Record one pass over the text; see `recording.trace`."""
+        return trace(self.specimen.model, self.tokens, names or ("logits",), edits)
+
+    def log_probabilities(self, logits: Float[Tensor, "1 T V"]) -> Float[Tensor, "T V"]:
+        """Return the log-probability of every next token at every position."""
+        return logits[0].double().log_softmax(dim=-1)
+
+    def position(self, position: int) -> int:
+        """Return a position counted from the start, also where it was counted from the end (-1 is the last).
+
+        Raises:
+            UserError: the text has no such position.
+        """
+        if not -len(self) <= position < len(self):
+            raise UserError(f"The text has positions 0 to {len(self) - 1} as tokens, so there is no {position}.")
+        return position % len(self)
+
+
+def read(source: Source, prompt: str | None = None, *, at_least: int = 1, beginning: int | None = None) -> Reading:
+    """Return a text as a model reads it: the prompt, else the beginning of the run's validation part.
+
+    A text that is longer than the context is read from its end.
+
+    Args:
+        at_least: how many tokens there have to be.
+        beginning: how much of the validation part is read; as much as the context holds unless given.
+
+    Raises:
+        UserError: the text is too short, has a character that the tokenizer refuses, or there is none.
+    """
+    specimen = specimen_of(source)
+    if prompt is None:
+        ids = specimen.validation()[: min(beginning or specimen.context_length, specimen.context_length)].tolist()
+    elif specimen.loaded is not None:
+        ids = list(Writer(specimen.loaded).read(prompt).ids)
+    else:
+        ids = prompt_ids(specimen.tokenizer, prompt)
+    if len(ids) < at_least:
+        raise UserError(f"The text has {len(ids)} tokens, and this takes at least {at_least}; give a longer one.")
+    note = ""
+    if len(ids) > specimen.context_length:
+        note = (
+            f" Read were the last {specimen.context_length} of {len(ids)} tokens, which is all that the context holds."
+        )
+        ids = ids[-specimen.context_length :]
+    device = next(specimen.model.parameters()).device
+    return Reading(specimen, torch.tensor([ids], device=device), specimen.text(ids), note)
+
+
+def require_index(name: str, index: int, count: int) -> int:
+    """Return an index that was counted from 0, or from the end by negative numbers.
+
+    Raises:
+        UserError: there is no such one.
+    """
+    if not -count <= index < count:
+        raise UserError(f"There is no {name} {index}: the model has {name}s 0 to {count - 1}.")
+    return index % count
+
+
+def quoted(piece: str) -> str:
+    """Return a piece of text in quotes with nothing invisible in it."""
+    return f"“{visible(piece)}”"
+
+
+def numbers(tensor: Tensor) -> Float[np.ndarray, ...]:
+    """Return a tensor as an array."""
+    array: Float[np.ndarray, ...] = tensor.detach().float().cpu().numpy()
+    return array
