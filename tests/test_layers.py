@@ -57,7 +57,6 @@ LIBRARIES: dict[str, set[str]] = {
     "lab": {"jaxtyping", "numpy", "torch"},
     FACADE: {"torch"},
     "cli": {"numpy", "rich"},
-    "cli/translate.py": {"torch"},
 }
 """What each package, or one file of it, may import beside Python's own library."""
 
@@ -149,10 +148,10 @@ def configs_that_import_more_than_configs(house: Path) -> list[str]:
         f"{file.name}:{line} imports {target}"
         for file in files(house)
         for line, target in own_imports(file)
-        if file.name.endswith("/config.py")
+        if file.name.endswith(("/config.py", "_config.py"))
         and file.room != "cli"
         and room_of(target) != "core"
-        and not re.match(r"clearhead\.\w+\.config(\.|$)", target)
+        and not re.match(r"clearhead\.\w+\.(\w+_)?config(\.|$)", target)
     ]
 
 

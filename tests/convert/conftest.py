@@ -14,7 +14,7 @@ from clearhead.core.events import Evaluated, record
 from clearhead.core.files import write_atomically
 from clearhead.core.run import Run
 from clearhead.model.build import build_model
-from clearhead.model.config import LanguageModelConfig
+from clearhead.model.config import ModelConfig
 from clearhead.store import checkpoint
 from clearhead.store.load import Loaded, load
 from clearhead.text.config import TextConfig
@@ -28,7 +28,7 @@ MakeRun = Callable[..., Loaded]
 def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
     """Lay down a run of a model whose every weight matters."""
 
-    def make(config: LanguageModelConfig, tokenizer: Tokenizer, name: str = "small", **data: Any) -> Loaded:
+    def make(config: ModelConfig, tokenizer: Tokenizer, name: str = "small", **data: Any) -> Loaded:
         model = build_model(config, tokenizer.vocabulary_size)
         generator = torch.Generator().manual_seed(3)
         with torch.no_grad():

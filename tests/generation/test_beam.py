@@ -9,7 +9,7 @@ import torch
 from clearhead.core.errors import UserError
 from clearhead.generation.beam import Hypothesis, Search, batches_by_length, best_targets
 from clearhead.model.encoder_decoder import EncoderDecoder
-from clearhead.model.families import EncoderDecoderConfig
+from clearhead.model.family_config import EncoderDecoderConfig
 from clearhead.model.masks import Full, Padded
 
 VOCABULARY = 4

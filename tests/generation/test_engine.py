@@ -25,7 +25,7 @@ from clearhead.generation.engine import (
 from clearhead.generation.sampling import Sampling, distribution, draw
 from clearhead.model.build import build_model
 from clearhead.model.cache import Cache
-from clearhead.model.config import BigramConfig, GptConfig, LanguageModelConfig, LearnedConfig, NoPositionsConfig
+from clearhead.model.config import BigramConfig, GptConfig, ModelConfig, LearnedConfig, NoPositionsConfig
 from clearhead.model.transformer import GPT
 from clearhead.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
 
@@ -33,7 +33,7 @@ CONTEXT = 7
 LETTERS = CharTokenizer("\nabcdefghij", unknown="refuse", end=False)
 STORIES = CharTokenizer("\nabcdefghij", unknown="refuse", end=True)
 
-MODELS: Mapping[str, LanguageModelConfig] = {
+MODELS: Mapping[str, ModelConfig] = {
     "rotary": GptConfig(num_layers=2, num_heads=2, width=12, context_length=CONTEXT),
     "learned": GptConfig(
         num_layers=2, num_heads=4, num_kv_heads=2, width=20, context_length=CONTEXT, positions=LearnedConfig()

@@ -12,7 +12,7 @@ from clearhead.core.errors import UserError
 from clearhead.model.build import build_model
 from clearhead.model.config import CausalConfig
 from clearhead.model.encoder import Encoder, mean_of
-from clearhead.model.families import EncoderConfig, FullConfig
+from clearhead.model.family_config import EncoderConfig, FullConfig
 from clearhead.model.masks import Causal, Full, Padded, Window
 
 CONFIG = EncoderConfig(
@@ -24,6 +24,7 @@ VOCABULARY = 23
 def encoder(config: EncoderConfig = CONFIG) -> Encoder:
     model = build_model(config, VOCABULARY, seed=5)
     assert isinstance(model, Encoder)
+    torch.manual_seed(5)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.4)
     return model.eval()

@@ -12,7 +12,7 @@ from clearhead.model.build import build_model
 from clearhead.model.cache import Cache
 from clearhead.model.config import AlibiConfig, LearnedConfig, SinusoidalConfig
 from clearhead.model.encoder_decoder import EncoderDecoder
-from clearhead.model.families import EncoderDecoderConfig
+from clearhead.model.family_config import EncoderDecoderConfig
 from clearhead.model.masks import Full, Mask, Padded
 
 VOCABULARY = 13
@@ -90,7 +90,7 @@ def test_a_cache_that_reads_the_source_again_breaks_the_law() -> None:
     def forgetful(tokens: Tensor, **given: Any) -> Tensor:
         if given.get("cache") is not None:
             for slot in given["cache"].slots[1::2]:
-                slot.keys = slot.keys + 1.0  # what is stored of the source has changed
+                slot.values = slot.values + 1.0  # what is stored of the source has changed
         return whole(tokens, **given)
 
     model.forward = forgetful  # type: ignore[method-assign]

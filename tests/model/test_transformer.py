@@ -19,7 +19,7 @@ from clearhead.model.config import (
     BigramConfig,
     ConcatenatedConfig,
     GptConfig,
-    LanguageModelConfig,
+    ModelConfig,
     LayerNormConfig,
     LearnedConfig,
     PositionsConfig,
@@ -38,7 +38,7 @@ def tokens(rows: int = 3, length: int = CONTEXT_LENGTH) -> Tensor:
     return torch.randint(VOCABULARY_SIZE, (rows, length), generator=torch.Generator().manual_seed(5))
 
 
-def parameters(config: LanguageModelConfig, vocabulary_size: int) -> int:
+def parameters(config: ModelConfig, vocabulary_size: int) -> int:
     with torch.device("meta"):
         model = GPT(config, vocabulary_size) if isinstance(config, GptConfig) else Bigram(config, vocabulary_size)
     return sum(parameter.numel() for parameter in model.parameters())
@@ -131,7 +131,7 @@ def test_the_stream_does_not_grow_with_depth() -> None:
 
 
 @pytest.mark.parametrize("config", [SMALL, BigramConfig()])
-def test_a_seed_decides_the_weights_and_leaves_the_global_state(config: LanguageModelConfig) -> None:
+def test_a_seed_decides_the_weights_and_leaves_the_global_state(config: ModelConfig) -> None:
     before = torch.get_rng_state()
     first, again, other = (build_model(config, VOCABULARY_SIZE, seed=seed).state_dict() for seed in (3, 3, 4))
     assert torch.equal(before, torch.get_rng_state())

@@ -17,7 +17,7 @@ from clearhead.core.errors import UserError
 from clearhead.core.runtime import Runtime, available_devices, describe_device
 from clearhead.model import shapes
 from clearhead.model.build import build_model
-from clearhead.model.config import BigramConfig, GptConfig, LanguageModelConfig
+from clearhead.model.config import BigramConfig, GptConfig, ModelConfig
 from clearhead.training import devices, fit
 from clearhead.training.devices import Check, Deviation, DeviceReport, Examination, Speed
 from clearhead.training.recipes import recipe
@@ -56,7 +56,7 @@ TWINS: list[Twin] = [wrong_forward, wrong_gradient, not_a_number]
 def break_models(monkeypatch: pytest.MonkeyPatch, twin: Twin) -> None:
     """Let devices be checked by broken models, the CPU too."""
 
-    def build(config: LanguageModelConfig, vocabulary_size: int, *, seed: int = 0) -> nn.Module:
+    def build(config: ModelConfig, vocabulary_size: int, *, seed: int = 0) -> nn.Module:
         model = build_model(config, vocabulary_size, seed=seed)
         twin(model)
         return model
@@ -67,7 +67,7 @@ def break_models(monkeypatch: pytest.MonkeyPatch, twin: Twin) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("config", [SMALL, shapes.tiny(), shapes.lecture(), shapes.gpt2(), BigramConfig()])
-def test_the_cpu_is_right(config: LanguageModelConfig, precision: Any) -> None:
+def test_the_cpu_is_right(config: ModelConfig, precision: Any) -> None:
     check = devices.examine_model(config, "it", Runtime(precision=precision))
     assert check.right
     assert 0 < check.deviation.gradient < devices.GRADIENT_TOLERANCES[precision] / 2

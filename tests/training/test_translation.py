@@ -14,7 +14,7 @@ from clearhead.generation.beam import Search
 from clearhead.generation.translator import Translator
 from clearhead.model.config import GptConfig
 from clearhead.model.encoder_decoder import EncoderDecoder
-from clearhead.model.families import EncoderDecoderConfig
+from clearhead.model.family_config import EncoderDecoderConfig
 from clearhead.store.load import load
 from clearhead.text.config import WordConfig
 from clearhead.text.tales_language import pairs
@@ -153,11 +153,11 @@ def test_another_model_is_refused(table: Path, tmp_path: Path) -> None:
 
 
 def test_too_long_pairs_are_left_out_and_told(table: Path, tmp_path: Path) -> None:
-    model = EncoderDecoderConfig(num_encoder_layers=1, num_decoder_layers=1, num_heads=2, width=20, context_length=13)
+    model = EncoderDecoderConfig(num_encoder_layers=1, num_decoder_layers=1, num_heads=2, width=20, context_length=14)
     said: list[str] = []
     session = create([table], config_of(model=model), tmp_path / "run", notify=said.append)
     assert any("were left out" in sentence for sentence in said)
-    assert max(batch.source.shape[1] for batch in session.batches(0)) <= 13
+    assert max(batch.source.shape[1] for batch in session.batches(0)) <= 14
     with pytest.raises(UserError, match="No training pair fits"):
         create(
             [table], config_of(model=EncoderDecoderConfig(width=20, num_heads=2, context_length=2)), tmp_path / "two"

@@ -20,12 +20,11 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
     args = parser.parse(arguments)
     if (args.text is None) == (args.file is None):
         parser.error("give a TEXT, or - for standard input, or --file FILE")
-    import torch
-
+    from clearhead.core.runtime import use_threads
     from clearhead.generation.classifier import Classifier
     from clearhead.store.load import load
 
-    torch.set_num_threads(1)  # a few short texts are too little work to be shared
+    use_threads(1)  # a few short texts are too little work to be shared
     classifier = Classifier(load(args.run))
     for notice in classifier.loaded.notices:
         console(stderr=True).print(notice)

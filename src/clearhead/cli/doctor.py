@@ -21,7 +21,7 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
     args = parser.parse(arguments)
     from clearhead.core.extras import missing
     from clearhead.core.run import machine, versions
-    from clearhead.model.families import as_language_model
+    from clearhead.model.family_config import as_language_model
     from clearhead.model.shapes import SIZES
     from clearhead.training.devices import examine, verdicts
     from clearhead.training.recipes import recipe

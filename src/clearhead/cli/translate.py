@@ -24,15 +24,14 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
     args = parser.parse(arguments)
     if (args.text is None) == (args.file is None):
         parser.error("give a TEXT, or - for standard input, or --file FILE")
-    import torch
 
-    from clearhead.core.runtime import choose_threads
+    from clearhead.core.runtime import use_threads
     from clearhead.generation.beam import Search
     from clearhead.generation.translator import Translator
     from clearhead.store.load import load
 
     search = Search(beam=args.beam, length_penalty=args.length_penalty)
-    torch.set_num_threads(1 if args.file is None else choose_threads(None))
+    use_threads(1 if args.file is None else None)
     translator = Translator(load(args.run))
     for notice in translator.loaded.notices:
         console(stderr=True).print(notice)

@@ -7,7 +7,7 @@ import torch
 from clearhead.model.config import BigramConfig, GptConfig, LstmConfig
 from clearhead.model.encoder import Encoder
 from clearhead.model.encoder_decoder import EncoderDecoder
-from clearhead.model.families import EncoderConfig, ModelConfig
+from clearhead.model.family_config import EncoderConfig, AnyModelConfig
 from clearhead.model.ladder import Bigram
 from clearhead.model.transformer import GPT
 from clearhead.model.variants.lstm import Lstm
@@ -16,7 +16,7 @@ LanguageModel = GPT | Bigram | Lstm
 
 
 def build_model(
-    config: ModelConfig, vocabulary_size: int, *, seed: int = 0
+    config: AnyModelConfig, vocabulary_size: int, *, seed: int = 0
 ) -> LanguageModel | Encoder | EncoderDecoder:
     """Return a new model with weights drawn from `seed`; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):

@@ -469,8 +469,8 @@ class LstmConfig:
             require_positive(name, getattr(self, name))
 
 
-LanguageModelConfig = GptConfig | BigramConfig | LstmConfig
-"""The models that predict a text from itself; `model.families` has the others."""
+ModelConfig = GptConfig | BigramConfig | LstmConfig
+"""The models that predict a text from itself; `model.family_config` has the others."""
 
 
 def require_positive(name: str, value: int) -> None:

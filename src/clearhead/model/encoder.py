@@ -5,8 +5,8 @@ from __future__ import annotations
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from clearhead.model.families import EncoderConfig
-from clearhead.model.masks import Mask, build_mask
+from clearhead.model.family_config import EncoderConfig, FullConfig
+from clearhead.model.masks import Full, Mask, build_mask
 from clearhead.model.tap import Tap
 from clearhead.model.transformer import GPT
 
@@ -24,7 +24,7 @@ class Encoder(nn.Module):
         self.config = config
         self.context_length = config.context_length
         self.vocabulary_size = vocabulary_size
-        self.mask = build_mask(config.mask)
+        self.mask = Full() if isinstance(config.mask, FullConfig) else build_mask(config.mask)
         self.body = GPT(config.body, vocabulary_size)
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(config.width, config.classes)

@@ -12,7 +12,7 @@ from clearhead.core.errors import UserError
 from clearhead.model.attention import Attention, Mixer
 from clearhead.model.cache import Cache, Slot
 from clearhead.model.config import GptConfig
-from clearhead.model.families import EncoderDecoderConfig
+from clearhead.model.family_config import EncoderDecoderConfig
 from clearhead.model.layers import Block, Dropout, build_norm
 from clearhead.model.masks import Causal, Full, Mask
 from clearhead.model.positions import Positions, build_positions

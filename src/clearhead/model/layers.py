@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from clearhead.model.attention import Mixer
@@ -59,9 +59,14 @@ class Dropout(nn.Dropout):
         if not self.training or not self.p or input.device.type != "cpu":
             return super().forward(input)
         dropped = min(255, round(256 * self.p))
-        words = torch.empty(-(-input.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
-        kept = words.view(torch.uint8)[: input.numel()].view(input.shape) >= dropped
+        kept = random_bytes(input.shape) >= dropped
         return input * kept.to(input.dtype).mul_(256 / (256 - dropped))
+
+
+def random_bytes(shape: torch.Size) -> UInt8[Tensor, "*rows C"]:
+    """Draw bytes on the CPU, eight at a time."""
+    words = torch.empty(-(-shape.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+    return words.view(torch.uint8)[: shape.numel()].view(shape)
 
 
 def squared_relu(x: Tensor) -> Tensor:

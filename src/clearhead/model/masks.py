@@ -12,7 +12,6 @@ from torch import Tensor
 
 from clearhead.core.errors import UserError
 from clearhead.model.config import CausalConfig, MaskConfig, PerDocumentConfig, PrefixConfig
-from clearhead.model.families import EncoderMaskConfig, FullConfig
 
 
 class Mask(ABC):
@@ -218,10 +217,8 @@ class Graph(Mask):
         return any(target < length <= source for source, target in self.edges)
 
 
-def build_mask(config: MaskConfig | EncoderMaskConfig) -> Mask:
+def build_mask(config: MaskConfig) -> Mask:
     """Return the mask that a config names."""
-    if isinstance(config, FullConfig):
-        return Full()
     if isinstance(config, CausalConfig):
         return Causal()
     if isinstance(config, PerDocumentConfig):

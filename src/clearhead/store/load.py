@@ -11,7 +11,7 @@ from clearhead.core.config import build, sections
 from clearhead.core.errors import DamagedFile, UserError
 from clearhead.core.run import Run, Selection, part, select
 from clearhead.model.build import build_model
-from clearhead.model.families import ModelConfig
+from clearhead.model.family_config import AnyModelConfig
 from clearhead.store import checkpoint
 from clearhead.text.shards import ids_of
 from clearhead.text.tokenizer import Tokenizer, load_tokenizer
@@ -100,12 +100,12 @@ def find_step(selection: Selection) -> tuple[int, str, list[str]]:
     return int(selection.step), "average", []
 
 
-def model_config(description: dict[str, Any]) -> ModelConfig:
+def model_config(description: dict[str, Any]) -> AnyModelConfig:
     """Return the model's config out of a run's run.json."""
-    kinds = sections(ModelConfig)
+    kinds = sections(AnyModelConfig)
     values = part(description, "config", "model")
     kind = part(values, "kind", kind=str)
     if kind not in kinds:
         raise DamagedFile(f'The run holds a model of kind "{kind}", which this version does not know.')
-    config: ModelConfig = build(kinds[kind], values, where="model")  # type: ignore[assignment]
+    config: AnyModelConfig = build(kinds[kind], values, where="model")  # type: ignore[assignment]
     return config

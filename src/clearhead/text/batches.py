@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
-from typing import Generic, Protocol, Self, TypeVar, runtime_checkable
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int, Int32, Int64, UInt64
@@ -95,7 +95,7 @@ class TrainingBatches(ABC):
         """Return where the step's sequences begin in the text."""
         return self._starts(self._places(step)).astype(np.int64)
 
-    def resized(self, sequences_per_step: int) -> Self:
+    def resized(self, sequences_per_step: int) -> TrainingBatches:
         """Return batches of so many sequences a step, in no more parts than that."""
         micro_batches = min(self.micro_batches, sequences_per_step)
         return replace(self, sequences_per_step=sequences_per_step, micro_batches=micro_batches)

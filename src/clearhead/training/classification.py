@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
@@ -19,7 +19,7 @@ from clearhead.core.events import read
 from clearhead.core.files import write_atomically
 from clearhead.core.run import VALIDATION_ROWS_FILE, Run
 from clearhead.generation.classifier import class_nats
-from clearhead.model.families import EncoderConfig
+from clearhead.model.family_config import EncoderConfig
 from clearhead.model.masks import Padded
 from clearhead.store.load import Loaded, tokenizer_of
 from clearhead.text.batches import Batch
@@ -61,7 +61,7 @@ class LabelledBatches:
     def __call__(self, step: int) -> list[Batch[Any]]:
         return [self._batch(rows) for rows in np.array_split(self.order(step), self.micro_batches) if len(rows)]
 
-    def resized(self, sequences_per_step: int) -> Self:
+    def resized(self, sequences_per_step: int) -> BatchSource:
         """Return batches of so many rows a step, in no more parts than that."""
         order = replace(self.order, rows_per_step=sequences_per_step)
         return replace(self, order=order, micro_batches=min(self.micro_batches, sequences_per_step))
@@ -97,7 +97,7 @@ class ClassificationTask(Task):
     built_in = "sentiment"
 
     @classmethod
-    def read(cls, reading: Reading, config: RunConfig) -> tuple[Self, RunConfig]:
+    def read(cls, reading: Reading, config: RunConfig) -> tuple[ClassificationTask, RunConfig]:
         task = config.task
         assert isinstance(task, ClassifyTaskConfig)
         if not isinstance(config.model, EncoderConfig):
@@ -122,7 +122,7 @@ class ClassificationTask(Task):
         return cls(data), replace(config, model=model, tokenizer=tokenizer_config)
 
     @classmethod
-    def reopen(cls, run: Run, config: RunConfig) -> Self:
+    def reopen(cls, run: Run, config: RunConfig) -> ClassificationTask:
         assert isinstance(config.task, ClassifyTaskConfig)
         sources, tokenizer = run.data(), tokenizer_of(run)
         parts = reread_parts(run.path, sources, config.task)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from clearhead.model.config import GptConfig, require_above_zero, require_positive
-from clearhead.model.families import ModelConfig
+from clearhead.model.family_config import AnyModelConfig
 from clearhead.text.config import TextConfig, TokenizerConfig
 
 
@@ -319,7 +319,7 @@ class RunConfig:
     task: TaskConfig = field(default_factory=LanguageTaskConfig)
     text: TextConfig = field(default_factory=TextConfig)
     tokenizer: TokenizerConfig | None = None
-    model: ModelConfig = field(default_factory=GptConfig)
+    model: AnyModelConfig = field(default_factory=GptConfig)
     optimizer: OptimizerConfig = field(default_factory=MuonConfig)
     schedule: ScheduleConfig = field(default_factory=LinearConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

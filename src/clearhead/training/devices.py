@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from clearhead.core.errors import UserError
 from clearhead.core.runtime import Precision, Runtime, available_cores, available_devices, describe_device
 from clearhead.model.build import build_model
-from clearhead.model.config import GptConfig, LanguageModelConfig
+from clearhead.model.config import GptConfig, ModelConfig
 
 LOSS_TOLERANCES: dict[Precision, float] = {"fp32": 1e-3, "bf16": 1e-2}
 GRADIENT_TOLERANCES: dict[Precision, float] = {"fp32": 1e-3, "bf16": 0.3}
@@ -96,7 +96,7 @@ class DeviceReport:
         return all(check.right for check in self.checks)
 
 
-def require_right(config: LanguageModelConfig, runtime: Runtime) -> None:
+def require_right(config: ModelConfig, runtime: Runtime) -> None:
     """Refuse a device that computes wrong numbers for a model of these shapes; the CPU is not asked.
 
     Raises:
@@ -114,7 +114,7 @@ def require_right(config: LanguageModelConfig, runtime: Runtime) -> None:
         )
 
 
-def examine_model(config: LanguageModelConfig, name: str, runtime: Runtime) -> Check:
+def examine_model(config: ModelConfig, name: str, runtime: Runtime) -> Check:
     """Compare a model of these shapes on a device with float64 on the CPU."""
     small = (
         replace(config, num_layers=min(CHECKED_LAYERS, config.num_layers)) if isinstance(config, GptConfig) else config
@@ -219,7 +219,7 @@ def best_seconds(work: Callable[[], None], seconds: float) -> float:
 
 def examine_device(
     name: str,
-    checked: Mapping[str, LanguageModelConfig],
+    checked: Mapping[str, ModelConfig],
     sizes: Mapping[str, GptConfig],
     runtime: Runtime,
     seconds: float,
@@ -288,7 +288,7 @@ class Examination:
 
 
 def examine(
-    checked: Mapping[str, LanguageModelConfig],
+    checked: Mapping[str, ModelConfig],
     sizes: Mapping[str, GptConfig],
     *,
     seconds: float = 20.0,

@@ -20,7 +20,7 @@ from clearhead.core.files import lock
 from clearhead.core.run import Run
 from clearhead.core.runtime import Runtime, choose_device, choose_precision, choose_threads
 from clearhead.model.build import build_model
-from clearhead.model.families import as_language_model
+from clearhead.model.family_config import as_language_model
 from clearhead.store import checkpoint
 from clearhead.training import devices, preflight
 from clearhead.training.config import RunConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from clearhead.core.files import write_atomically
 from clearhead.core.run import Run
 from clearhead.generation.engine import Request, prompt_ids, write
 from clearhead.model.config import GptConfig, PrefixConfig
-from clearhead.model.families import EncoderConfig, EncoderDecoderConfig, ModelConfig
+from clearhead.model.family_config import EncoderConfig, EncoderDecoderConfig, AnyModelConfig
 from clearhead.store.load import Loaded, tokenizer_of
 from clearhead.text import shards
 from clearhead.text.batches import Batch, RandomOffsets, ShuffledWindows
@@ -45,7 +45,7 @@ class LanguageTask(Task):
     built_in = "tales"
 
     @classmethod
-    def read(cls, reading: Reading, config: RunConfig) -> tuple[Self, RunConfig]:
+    def read(cls, reading: Reading, config: RunConfig) -> tuple[LanguageTask, RunConfig]:
         if isinstance(config.model, EncoderConfig):
             raise UserError(
                 "An encoder reads what a language model is to predict; give --task classify with it, "
@@ -71,7 +71,7 @@ class LanguageTask(Task):
         return cls(data), config
 
     @classmethod
-    def reopen(cls, run: Run, config: RunConfig) -> Self:
+    def reopen(cls, run: Run, config: RunConfig) -> LanguageTask:
         validation = np.fromfile(run.path / runs.VALIDATION_FILE, dtype="<i4").astype(np.int32)
         return cls(dataset.reopen(tokenizer_of(run), validation, run.data(), run.path))
 
@@ -164,7 +164,7 @@ def tell_notes(corpus: Corpus, notify: Callable[[str], None]) -> None:
             notify(f"{source.name}: {note}.")
 
 
-def longest_prefix(model: ModelConfig) -> int:
+def longest_prefix(model: AnyModelConfig) -> int:
     """Return how many tokens of a training sequence may be given: 1 where the mask needs no more."""
     if isinstance(model, GptConfig) and isinstance(model.mask, PrefixConfig):
         return model.mask.longest

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from clearhead.core.errors import UserError, nearest
 from clearhead.model import shapes
-from clearhead.model.families import EncoderConfig, EncoderDecoderConfig
+from clearhead.model.family_config import EncoderConfig, EncoderDecoderConfig
 from clearhead.text.config import BpeConfig, CharConfig, WordConfig
 from clearhead.training.config import (
     AdamWConfig,

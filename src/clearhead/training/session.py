@@ -49,6 +49,7 @@ class Session:
     runtime: Runtime
     task: Task
     model: nn.Module
+    objective: Objective
     optimizer: OptimizerSet
     batches: BatchSource
     state: State
@@ -61,11 +62,6 @@ class Session:
     def data(self) -> Data:
         """What is learned from."""
         return self.task.data
-
-    @property
-    def objective(self) -> Objective:
-        """What is minimised."""
-        return self.task.objective
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +131,6 @@ def assemble(
     batches = task.batches(config)
     optimizer = build_optimizer(config.optimizer, model, runtime.precision)
     model.recompute_blocks = config.train.recompute  # type: ignore[assignment]
-    session = Session(run, config, runtime, task, model, optimizer, batches, State(plan=Plan(1, 1)))
+    session = Session(run, config, runtime, task, model, task.objective, optimizer, batches, State(plan=Plan(1, 1)))
     session.state.plan = plan or plan_length(session)
     return session

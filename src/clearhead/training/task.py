@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -35,7 +35,7 @@ class BatchSource(Protocol):
 
     def __call__(self, step: int) -> Sequence[Batch[Any]]: ...
 
-    def resized(self, sequences_per_step: int) -> Self:
+    def resized(self, sequences_per_step: int) -> BatchSource:
         """Return batches of so many sequences a step."""
         ...
 
@@ -106,7 +106,7 @@ class Task(ABC):
 
     @classmethod
     @abstractmethod
-    def read(cls, reading: Reading, config: RunConfig) -> tuple[Self, RunConfig]:
+    def read(cls, reading: Reading, config: RunConfig) -> tuple[Task, RunConfig]:
         """Read the data, and settle what they decide: tokenizer, context, number of classes.
 
         Raises:
@@ -115,7 +115,7 @@ class Task(ABC):
 
     @classmethod
     @abstractmethod
-    def reopen(cls, run: Run, config: RunConfig) -> Self:
+    def reopen(cls, run: Run, config: RunConfig) -> Task:
         """Bring a run's data back.
 
         Raises:

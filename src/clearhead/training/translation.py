@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from clearhead.core.run import VALIDATION_ROWS_FILE, Run
 from clearhead.generation.beam import Search
 from clearhead.generation.translator import end_of, target_nats, target_text, translate_rows
 from clearhead.model.encoder_decoder import EncoderDecoder
-from clearhead.model.families import EncoderDecoderConfig
+from clearhead.model.family_config import EncoderDecoderConfig
 from clearhead.model.masks import Full, Padded
 from clearhead.store.load import Loaded, tokenizer_of
 from clearhead.text.batches import Batch
@@ -65,7 +65,7 @@ class PairBatches:
     def __call__(self, step: int) -> list[Batch[Any]]:
         return [self._batch(rows) for rows in np.array_split(self.order(step), self.micro_batches) if len(rows)]
 
-    def resized(self, sequences_per_step: int) -> Self:
+    def resized(self, sequences_per_step: int) -> BatchSource:
         """Return batches of so many rows a step, in no more parts than that."""
         order = replace(self.order, rows_per_step=sequences_per_step)
         return replace(self, order=order, micro_batches=min(self.micro_batches, sequences_per_step))
@@ -105,7 +105,7 @@ class TranslationTask(Task):
     built_in = "pairs"
 
     @classmethod
-    def read(cls, reading: Reading, config: RunConfig) -> tuple[Self, RunConfig]:
+    def read(cls, reading: Reading, config: RunConfig) -> tuple[TranslationTask, RunConfig]:
         task = config.task
         assert isinstance(task, TranslateTaskConfig)
         if not isinstance(config.model, EncoderDecoderConfig):
@@ -123,7 +123,7 @@ class TranslationTask(Task):
         return cls(data, task.label_smoothing), replace(config, tokenizer=tokenizer_config)
 
     @classmethod
-    def reopen(cls, run: Run, config: RunConfig) -> Self:
+    def reopen(cls, run: Run, config: RunConfig) -> TranslationTask:
         assert isinstance(config.task, TranslateTaskConfig)
         sources, tokenizer = run.data(), tokenizer_of(run)
         parts = reread_pairs(run.path, sources, config.task)

@@ -13,7 +13,7 @@ from clearhead.core.errors import UserError
 from clearhead.model import laws
 from clearhead.model.attention import Attention, explicit, fused
 from clearhead.model.build import LanguageModel, build_model
-from clearhead.model.config import GptConfig, LanguageModelConfig, LstmConfig
+from clearhead.model.config import GptConfig, ModelConfig, LstmConfig
 from clearhead.model.masks import Causal, Full
 from clearhead.model.positions import Positions
 from clearhead.model.transformer import GPT
@@ -33,7 +33,7 @@ def gpt(**parts: Any) -> GptConfig:
 
 
 MIXERS = [kind for kind in (*SUBSTITUTIONS, "averaging", "convolution", "fnet") if kind not in READS_AHEAD]
-SOUND: dict[str, LanguageModelConfig] = {
+SOUND: dict[str, ModelConfig] = {
     **{kind: gpt(mixer={"kind": kind}) for kind in MIXERS},
     "post norm": gpt(residual="post_norm", norm={"kind": "layer"}),
     "no residual": gpt(residual="none"),
@@ -46,7 +46,7 @@ SOUND: dict[str, LanguageModelConfig] = {
 
 
 @torch.no_grad()
-def random_model(config: LanguageModelConfig, size: float = 1.5) -> LanguageModel:
+def random_model(config: ModelConfig, size: float = 1.5) -> LanguageModel:
     """Return a model whose weights all have a say, so that nothing hides behind a zero."""
     model = build_model(config, VOCABULARY_SIZE)
     generator = torch.Generator().manual_seed(1)

@@ -9,7 +9,7 @@ from clearhead.model.config import (
     CausalConfig,
     FeedForwardConfig,
     GptConfig,
-    LanguageModelConfig,
+    ModelConfig,
     NormConfig,
     PositionsConfig,
     RMSNormConfig,
@@ -143,10 +143,10 @@ class EncoderDecoderConfig:
         )
 
 
-ModelConfig = LanguageModelConfig | EncoderConfig | EncoderDecoderConfig
+AnyModelConfig = ModelConfig | EncoderConfig | EncoderDecoderConfig
 
 
-def as_language_model(config: ModelConfig) -> LanguageModelConfig:
+def as_language_model(config: AnyModelConfig) -> ModelConfig:
     """Return a language model of the same parts: what is computed wrong for one of them is wrong for the other."""
     if isinstance(config, EncoderConfig):
         return config.body
