@@ -1,6 +1,6 @@
 """Kill, cut off and damage runs by the hundreds, and write how many of them were not as promised.
 
-    python benchmarks/soak.py                          everything, about an hour on two cores
+    python benchmarks/soak.py                          everything, about 20 minutes on two cores
     python benchmarks/soak.py --only R2 --count 300    one test
 
 Each test's figures are added to benchmarks/RELIABILITY.json as it ends, so the whole can be run in pieces.

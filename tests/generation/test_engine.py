@@ -25,7 +25,7 @@ from clearhead.generation.engine import (
 from clearhead.generation.sampling import Sampling, distribution, draw
 from clearhead.model.build import build_model
 from clearhead.model.cache import Cache
-from clearhead.model.config import BigramConfig, GptConfig, ModelConfig, LearnedConfig, NoPositionsConfig
+from clearhead.model.config import BigramConfig, GptConfig, LearnedConfig, ModelConfig, NoPositionsConfig
 from clearhead.model.transformer import GPT
 from clearhead.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
 

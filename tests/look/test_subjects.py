@@ -16,8 +16,10 @@ from rich.console import Console
 
 from clearhead import look
 from clearhead.core.errors import UserError
+from clearhead.generation.score import text_nats
 from clearhead.look.catalogue import SUBJECTS
-from clearhead.look.specimen import Specimen
+from clearhead.look.specimen import Specimen, read
+from clearhead.look.subjects.heads import head_scores, repeated, tags_of
 from clearhead.model.config import BigramConfig
 from clearhead.show.view import View
 
@@ -87,6 +89,94 @@ def test_attention_is_softmax_of_masked_scaled_products(specimen: Specimen) -> N
     assert not np.triu(view.pattern, 1).any()
     np.testing.assert_allclose(view.pattern.sum(axis=1), 1.0, rtol=1e-6)
     assert (view.entropy <= np.log(np.arange(1, len(view.entropy) + 1)) + 1e-9).all()
+
+
+def test_surprisal_is_what_scoring_says(specimen: Specimen) -> None:
+    view = look.surprisal(specimen, TEXT)
+    ids = np.array([specimen.tokenizer.end, *specimen.tokenizer.encode(TEXT)])
+    np.testing.assert_allclose(view.nats[1:], text_nats(specimen.model, ids), rtol=1e-4, atol=1e-5)
+    assert np.isnan(view.nats[0])
+    best = view.rank[1:] == 1
+    np.testing.assert_allclose(np.exp(-view.nats[1:])[best], view.alternative_probability[best, 0], rtol=1e-6)
+
+
+def test_the_last_row_of_the_lens_is_the_model(specimen: Specimen) -> None:
+    view = look.lens(specimen, TEXT)
+    logits = read(specimen, TEXT).trace().logits[0]
+    assert np.array_equal(view.logits[-1], logits.double())
+    assert view.agreement[-1] == 1.0
+    assert view.nats_from_final[-1] == 0.0
+    assert (view.nats_from_final[:-1] > 0).all()
+
+
+def test_the_ledger_sums_to_the_difference_of_the_logits(specimen: Specimen) -> None:
+    for position in (-1, 3):
+        view = look.why(specimen, TEXT, token="b", instead="T", position=position)
+        logits = read(specimen, TEXT).trace("final", "logits")
+        weight = specimen.gpt.unembedding.weight
+        chosen, other = (int(specimen.tokenizer.encode(text)[0]) for text in "bT")
+        linear = logits["final"][0, position] @ (weight[chosen] - weight[other]).detach()
+        np.testing.assert_allclose(view.share.sum(), float(linear), rtol=1e-4, atol=1e-4)
+        if specimen.gpt.config.logit_softcap is None:
+            real = logits.logits[0, position, chosen] - logits.logits[0, position, other]
+            np.testing.assert_allclose(view.share.sum(), float(real), rtol=1e-4, atol=1e-4)
+        assert {"token", "layer 0 head 5", "layer 2 feed-forward"} <= set(view.labels["part"])
+        np.testing.assert_allclose(view.contribution[:-1].sum(), view.contribution[-1], rtol=1e-9)
+
+
+def test_leaving_a_token_out_is_reading_the_shorter_text(make: Callable[..., Specimen]) -> None:
+    specimen = make()
+    view = look.why(specimen, "fade", token="b", instead="T")
+    shorter = look.why(specimen, "fde", token="b", instead="T")
+    np.testing.assert_allclose(view.difference - shorter.difference, view.left_out[2], rtol=1e-4)
+
+
+def test_a_ledger_needs_linear_norms_and_single_tokens(make: Callable[..., Specimen]) -> None:
+    specimen = make()
+    with pytest.raises(UserError, match="'ab' is 2 tokens"):
+        look.why(specimen, TEXT, token="ab")
+    specimen.gpt.final_norm = torch.nn.Tanh()
+    with pytest.raises(UserError, match="cannot be followed through Tanh"):
+        look.why(specimen, TEXT)
+
+
+@pytest.mark.parametrize("residual", ["none", "post_norm"])
+def test_the_ledger_knows_every_residual(make: Callable[..., Specimen], residual: str) -> None:
+    view = look.why(make(residual=residual, convolution=1), TEXT, token="b", instead="T")
+    np.testing.assert_allclose(view.share.sum(), view.difference[0], rtol=1e-4)
+
+
+def test_heads_are_tagged_by_where_they_look(make: Callable[..., Specimen]) -> None:
+    specimen = make()
+    tokens = repeated(specimen, 1)
+    assert torch.equal(tokens[:, : tokens.size(1) // 2], tokens[:, tokens.size(1) // 2 :])
+    assert specimen.tokenizer.end not in tokens
+    half = tokens.size(1) // 2
+    made = torch.full((tokens.size(1), tokens.size(1)), 1e-9).tril()
+    for place in range(tokens.size(1)):
+        made[place, max(0, place - half + 1) if place >= half else place] = 1.0
+    shifted = torch.eye(tokens.size(1)).roll(-1, dims=1)
+    patterns = torch.stack([made, shifted, torch.ones_like(made).tril(), torch.eye(len(made)), made, made])
+    patterns = patterns / patterns.sum(dim=-1, keepdim=True)
+    specimen.gpt.mixers[1].tapped_kernel = lambda q, k, v, mask, bias, tap: (  # type: ignore[union-attr]
+        tap("pattern", patterns.expand(q.size(0), -1, -1, -1)) @ v.repeat_interleave(2, dim=1)
+    )
+    scores = head_scores(specimen, tokens)
+    tags = tags_of(scores)
+    assert tags[1].tolist() == ["induction", "previous", "even", "itself", "induction", "induction"]
+    assert float(scores["induction"][1, 0]) > 0.99
+    assert 0 < float(scores["previous"][0].max()) < 1
+
+
+def test_sharpness_runs_from_averaging_to_unscaled(specimen: Specimen) -> None:
+    view = look.sharpness(specimen, TEXT)
+    alphas = view.alpha_value.tolist()
+    plain = look.minisamples(specimen, TEXT).nats.mean()
+    np.testing.assert_allclose(view.loss[alphas.index(1.0)], plain, rtol=1e-4)
+    np.testing.assert_allclose(view.evenness_by_layer[0], 1.0, rtol=1e-6)
+    assert view.evenness[-1] < 0.99
+    assert any(abs(alpha - np.sqrt(8)) < 1e-9 for alpha in alphas)
+    assert float(re.search(r"differ by at most (\S+)\.$", view.caption)[1]) < 1e-5  # type: ignore[index]
 
 
 # What cannot be seen.

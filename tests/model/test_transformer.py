@@ -19,9 +19,9 @@ from clearhead.model.config import (
     BigramConfig,
     ConcatenatedConfig,
     GptConfig,
-    ModelConfig,
     LayerNormConfig,
     LearnedConfig,
+    ModelConfig,
     PositionsConfig,
 )
 from clearhead.model.ladder import Bigram

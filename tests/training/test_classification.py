@@ -118,7 +118,9 @@ def test_the_loss_is_that_of_each_text_alone(table: Path) -> None:
         alone.append(float(F.cross_entropy(logits, torch.tensor([target])).detach()))
     assert loss.weight == len(alone) in (12, 13)
     assert float(loss.total.detach()) == pytest.approx(sum(alone), rel=1e-4)
-    blind = label_loss(model, replace(to_tensors(batch, "cpu"), lengths=torch.full((len(alone),), batch.tokens.shape[1])))
+    blind = label_loss(
+        model, replace(to_tensors(batch, "cpu"), lengths=torch.full((len(alone),), batch.tokens.shape[1]))
+    )
     assert float(blind.total.detach()) != pytest.approx(sum(alone), rel=1e-4)
 
 

@@ -19,6 +19,9 @@ FILES = ("npz", "html", "csv", "svg", "png")
 OPTIONS: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "layer": (whole, "N", "which layer, from 0"),
     "head": (whole, "N", "which head of the layer, from 0"),
+    "position": (whole, "N", "at which token of the text, from 0; -1 is the last"),
+    "token": (str, "TEXT", "which next token, instead of the likeliest"),
+    "instead": (str, "TEXT", "which token it is held against"),
     "temperature": (number, "T", "as in clearhead sample"),
     "top_k": (whole, "K", "as in clearhead sample"),
     "top_p": (number, "P", "as in clearhead sample"),

@@ -25,6 +25,7 @@ VERBS = {
     "import": "make a run of a model from elsewhere",
     "lab": "answer questions by experiments",
     "runs": "list, show, verify, reproduce, measure and remove what was trained",
+    "ui": "train, write and look inside in the browser",
     "doctor": "check what this machine computes, how fast, and what is missing",
     "config": "print all settings as commented TOML",
 }

@@ -252,15 +252,37 @@ def read(folder: Path) -> list[dict[str, Any]]:
     Raises:
         DamagedFile: a line before the last does not fit its checksum.
     """
-    path = folder / FILE
-    lines: list[dict[str, Any]] = []
-    if not path.exists():
-        return lines
-    for _raw, line, _checksum in _sealed_lines(path):
-        if line["event"] == "started" and line["resumed_from"] is not None:
-            lines = [earlier for earlier in lines if earlier["step"] <= line["resumed_from"]]
-        lines.append(line)
-    return lines
+    follower = Follower(folder)
+    follower.look()
+    return follower.events
+
+
+class Follower:
+    """A run's events as they come: each look reads only what was added since the one before.
+
+    Events that a resume takes back are taken back here too.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.events: list[dict[str, Any]] = []
+        self._path = folder / FILE
+        self._offset = self._checksum = self._lines = 0
+
+    def look(self) -> bool:
+        """Read what is new, and return whether there was anything; a torn last line waits until it is whole.
+
+        Raises:
+            DamagedFile: a line before the last does not fit its checksum.
+        """
+        before = self._offset
+        if not self._path.exists() or self._path.stat().st_size == before:
+            return False
+        for raw, line, checksum in _sealed_lines(self._path, self._offset, self._checksum, self._lines):
+            self._offset, self._checksum, self._lines = self._offset + len(raw), checksum, self._lines + 1
+            if line["event"] == Started.name and line["resumed_from"] is not None:
+                self.events = [earlier for earlier in self.events if earlier["step"] <= line["resumed_from"]]
+            self.events.append(line)
+        return self._offset > before
 
 
 def verify(folder: Path) -> None:
@@ -283,11 +305,17 @@ def verify(folder: Path) -> None:
         raise DamagedFile(f"{seal_path} is missing, so lines may be missing too; resuming the run seals it anew.")
 
 
-def _sealed_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any], int]]:
-    """Yield each whole line, its content and its checksum; a torn last line ends the walk."""
-    checksum = 0
+def _sealed_lines(
+    path: Path, offset: int = 0, checksum: int = 0, lines: int = 0
+) -> Iterator[tuple[bytes, dict[str, Any], int]]:
+    """Yield each whole line, its content and its checksum; a torn last line ends the walk.
+
+    Args:
+        offset: where to begin, after so many `lines`, the last of which has this checksum.
+    """
     with path.open("rb") as stream:
-        for number, raw in enumerate(stream, 1):
+        stream.seek(offset)
+        for number, raw in enumerate(stream, lines + 1):
             if not raw.endswith(b"\n"):
                 return
             line = unseal(raw, checksum)

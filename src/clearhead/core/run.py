@@ -193,9 +193,9 @@ def find(name: str) -> Run:
     raise UserError(f"There is no run {name}, neither as a folder nor in {runs_folder()}.{hint}")
 
 
-def new_path(stem: str) -> Path:
-    """Return a path in the runs folder for a new run: the stem with the first number that is free."""
-    folder = runs_folder()
+def new_path(stem: str, folder: Path | None = None) -> Path:
+    """Return a path in a folder (the runs folder) for a new run: the stem with the first number that is free."""
+    folder = folder or runs_folder()
     clean = re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "run"
     used = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     number = next(number for number in range(1, len(used) + 2) if f"{clean}-{number}" not in used)

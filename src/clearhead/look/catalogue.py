@@ -7,7 +7,12 @@ from clearhead.core.errors import UserError, nearest
 SUBJECTS: dict[str, str] = {
     "next-token": "What the model expects next, and what each filter of sampling makes of that before one is drawn.",
     "minisamples": "A text as the many small examples it is learned from: for each place, what it costs to predict.",
+    "surprisal": "A text tinted by what each token cost the model: where it was sure, and where it was surprised.",
     "attention": "From affinities to weights in one head: how much of each earlier place every place takes in.",
+    "heads": "What each head is like, by where its weight lies on random tokens that are said twice.",
+    "sharpness": "One dial from the averaging trick over the trained model to unscaled attention, and what each costs.",
+    "lens": "What the model would say if it ended after each layer: how a prediction takes shape.",
+    "why": "Why this token and not that one: what every part adds to the difference, to the last digit.",
 }
 
 

@@ -180,6 +180,20 @@ def read(source: Source, prompt: str | None = None, *, at_least: int = 1, beginn
     return Reading(specimen, torch.tensor([ids], device=device), specimen.text(ids), note)
 
 
+def windows(specimen: Specimen, count: int) -> Int[Tensor, "B T"]:
+    """Return the first windows of the run's validation part, each as long as the context, fewer where it is short.
+
+    Raises:
+        UserError: the model does not come from a run that has one, or it is too short.
+    """
+    ids, length = specimen.validation(), specimen.context_length
+    length = min(length, len(ids))
+    if length < 2:
+        raise UserError("The run's validation part is too short; give a text in quotes.")
+    rows = torch.from_numpy(ids[: len(ids) // length * length]).view(-1, length)[:count]
+    return rows.to(next(specimen.model.parameters()).device)
+
+
 def require_index(name: str, index: int, count: int) -> int:
     """Return an index that was counted from 0, or from the end by negative numbers.
 

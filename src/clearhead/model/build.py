@@ -7,7 +7,7 @@ import torch
 from clearhead.model.config import BigramConfig, GptConfig, LstmConfig
 from clearhead.model.encoder import Encoder
 from clearhead.model.encoder_decoder import EncoderDecoder
-from clearhead.model.family_config import EncoderConfig, AnyModelConfig
+from clearhead.model.family_config import AnyModelConfig, EncoderConfig
 from clearhead.model.ladder import Bigram
 from clearhead.model.transformer import GPT
 from clearhead.model.variants.lstm import Lstm

@@ -12,14 +12,14 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
 from clearhead.show.palette import Scale
-from clearhead.show.readable import visible
+from clearhead.show.readable import label, visible
 
 _LABEL_LENGTH = 12
 _HEADER_LINES = 6
 _MASKED = "░"
 _CELL = 2  # columns of a cell with a line of its own, about as wide as it is high
 _MOST_LINES = 40
-_WRITTEN = 7  # columns of a cell with text in it, at most
+_WRITTEN, _NARROWEST = 7, 3  # columns of a cell with text in it, at most and at least
 
 
 def has_colour(console: Console) -> bool:
@@ -27,9 +27,9 @@ def has_colour(console: Console) -> bool:
     return console.color_system is not None and not console.no_color
 
 
-def fitted(label: str, length: int = _LABEL_LENGTH) -> str:
-    """Return a label of at most so many columns."""
-    return label if cell_len(label) <= length else set_cell_size(label, length - 1) + "…"
+def fitted(name: str, length: int = _LABEL_LENGTH) -> str:
+    """Return a name in at most so many columns."""
+    return name if cell_len(name) <= length else set_cell_size(name, length - 1) + "…"
 
 
 def style(scale: Scale, value: float) -> str:
@@ -65,9 +65,9 @@ def heat_map(
     """
     rows, columns = array.shape
     scale = scale or Scale.of(array.ravel())
-    down = [visible(label) for label in row_labels] if row_labels is not None else [str(at) for at in range(rows)]
+    down = [label(name) for name in row_labels] if row_labels is not None else [str(at) for at in range(rows)]
     across = (
-        [visible(label) for label in column_labels] if column_labels is not None else [str(at) for at in range(columns)]
+        [visible(name) for name in column_labels] if column_labels is not None else [str(at) for at in range(columns)]
     )
     if written is not None:
         return _WrittenMap(array, scale, down, across, [[visible(text) for text in row] for row in written])
@@ -87,13 +87,13 @@ class _WrittenMap:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[RenderableType]:
         colour = has_colour(console)
         longest = max((cell_len(text) for row in self.written for text in row), default=1)
-        pitch = min(_WRITTEN, max(longest, max(map(cell_len, self.column_labels), default=1))) + 1
-        margin = max(map(cell_len, (fitted(label) for label in self.row_labels)), default=0) + 1
+        pitch = min(_WRITTEN, max(longest, _NARROWEST)) + 1
+        margin = max(map(cell_len, (fitted(name) for name in self.row_labels)), default=0) + 1
         shown = max(1, min(self.values.shape[1], (options.max_width - margin) // pitch))
-        header = "".join(_centred(label, pitch) for label in self.column_labels[:shown])
+        header = "".join(_centred(name, pitch) for name in self.column_labels[:shown])
         yield Text(" " * margin + header.rstrip(), style="dim")
-        for label, values, texts in zip(self.row_labels, self.values, self.written, strict=True):
-            line = Text(_right(fitted(label), margin - 1) + " ")
+        for name, values, texts in zip(self.row_labels, self.values, self.written, strict=True):
+            line = Text(_right(fitted(name), margin - 1) + " ")
             for value, text in zip(values[:shown], texts[:shown], strict=True):
                 line.append(_centred(text, pitch), style(self.scale, value) if colour and np.isfinite(value) else "")
             yield line
@@ -112,7 +112,7 @@ class _HeatMap:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[RenderableType]:
         colour = has_colour(console)
         rows, columns = self.values.shape
-        single = [fitted(label) for label in self.row_labels]
+        single = [fitted(name) for name in self.row_labels]
         paired = self._paired_labels()
         large = rows <= _MOST_LINES and _margin(single) + _CELL * columns <= options.max_width
         labels = single if large or not colour else paired
@@ -124,8 +124,8 @@ class _HeatMap:
             lines = _cells(values, self.scale) if large else _half_blocks(values, self.scale, pitch)
         else:
             lines = _digits(values, self.scale, pitch)
-        for label, line in zip(labels, lines, strict=True):
-            yield Text(_right(label, margin - 1) + " ") + line
+        for name, line in zip(labels, lines, strict=True):
+            yield Text(_right(name, margin - 1) + " ") + line
         yield self._legend(colour=colour, large=large)
         yield from _left_out(shown, columns)
 
@@ -136,7 +136,7 @@ class _HeatMap:
 
     def _paired_labels(self) -> list[str]:
         """Join the labels of the two rows that share a line of half blocks."""
-        short = [fitted(label) for label in self.row_labels]
+        short = [fitted(name) for name in self.row_labels]
         lower = [*short[1::2], ""] if len(short) % 2 else short[1::2]
         width = max((cell_len(label) for label in lower), default=0)
         return [f"{upper} {set_cell_size(below, width)}" for upper, below in zip(short[::2], lower, strict=True)]

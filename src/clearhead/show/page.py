@@ -7,22 +7,57 @@ import html
 # Nothing may be fetched and no script may run, whatever a text or a model wrote into the page.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
-_STYLE = """
-:root {
-  color-scheme: light dark;
-  --paper: #fbfaf7; --raised: #f3f1ea; --ink: #1c1b19; --soft: #5f5d57; --faint: #75726b; --rule: #e3dfd5;
-  --blue: #24609f; --orange: #b84e00; --warn: #fbf0e2;
-  --sans: system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
+LIGHT = """--paper: #fbfaf7; --raised: #f3f1ea; --ink: #1c1b19; --soft: #5f5d57; --faint: #75726b; --rule: #e3dfd5;
+  --blue: #24609f; --orange: #b84e00; --warn: #fbf0e2;"""
+DARK = """--paper: #141517; --raised: #1d1f22; --ink: #e9e6df; --soft: #a9a69f; --faint: #8d8b85; --rule: #2d2f33;
+  --blue: #7db4ec; --orange: #f59b55; --warn: #2c2418;"""
+FACES = """--sans: system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
   --serif: "Iowan Old Style", "Palatino Linotype", Palatino, "Book Antiqua", Georgia, serif;
-  --mono: ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --paper: #141517; --raised: #1d1f22; --ink: #e9e6df; --soft: #a9a69f; --faint: #8d8b85; --rule: #2d2f33;
-    --blue: #7db4ec; --orange: #f59b55; --warn: #2c2418;
-  }
-  .chart [class*="series-"] { filter: brightness(1.5); }
-}
+  --mono: ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace;"""
+"""Colours by day and by night, and type faces, as the variables that style sheets use."""
+
+_ROOT = f"""
+:root {{ color-scheme: light dark; {LIGHT} {FACES} }}
+@media (prefers-color-scheme: dark) {{
+  :root {{ {DARK} }}
+  .chart [class*="series-"] {{ filter: brightness(1.5); }}
+}}
+"""
+CHART = """
+.chart { display: block; width: 100%; height: auto; overflow: visible; font-family: var(--sans); }
+.chart text { font-size: 12px; fill: var(--soft); font-variant-numeric: tabular-nums; }
+.chart .note { fill: var(--faint); font-size: 11px; }
+.chart .grid { stroke: var(--rule); stroke-width: 1; }
+.chart .level { stroke: var(--faint); stroke-width: 1; stroke-dasharray: 2 4; }
+.chart text.level { stroke: none; }
+.chart .leader { fill: none; stroke: var(--faint); stroke-width: .75; opacity: .6; }
+.chart .line { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
+.chart .line.raw { stroke: var(--blue); stroke-width: 1; opacity: .3; }
+.chart .line.training { stroke: var(--blue); }
+.chart .line.validation { stroke: var(--orange); }
+.chart .line.plain { stroke: var(--soft); stroke-width: 1.5; }
+.chart .line.validation.raw { stroke-width: 1; opacity: .45; }
+.chart .line.plain.raw { stroke-width: 1; opacity: .4; }
+.chart .series-0 { --series: #6d6a63; }
+.chart .series-1 { --series: #8a6d3b; }
+.chart .series-2 { --series: #b84e00; }
+.chart .series-3 { --series: #c2334d; }
+.chart .series-4 { --series: #9d4ab8; }
+.chart .series-5 { --series: #5a56c4; }
+.chart .series-6 { --series: #24609f; }
+.chart .series-7 { --series: #1d7f86; }
+.chart .series-8 { --series: #2f7d46; }
+.chart .series-9 { --series: #75801c; }
+.chart .line[class*="series-"] { stroke: var(--series); }
+.chart .label[class*="series-"] { fill: var(--series); font-weight: 600; }
+.chart .dot { stroke: var(--paper); stroke-width: 1.5; fill: var(--orange); }
+.chart .dot.training { fill: var(--blue); }
+.chart .label.training { fill: var(--blue); font-weight: 600; }
+.chart .label.validation { fill: var(--orange); font-weight: 600; }
+"""
+"""The style of charts, for every page that shows one."""
+
+_STYLE = """
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
 body {
@@ -79,37 +114,6 @@ figure { margin: 0; break-inside: avoid; }
 .scroll { overflow-x: auto; }
 .scroll > .chart { min-width: 620px; }
 .scroll > svg:not(.chart) { max-width: 100%; height: auto; }
-
-.chart { display: block; width: 100%; height: auto; overflow: visible; font-family: var(--sans); }
-.chart text { font-size: 12px; fill: var(--soft); font-variant-numeric: tabular-nums; }
-.chart .note { fill: var(--faint); font-size: 11px; }
-.chart .grid { stroke: var(--rule); stroke-width: 1; }
-.chart .level { stroke: var(--faint); stroke-width: 1; stroke-dasharray: 2 4; }
-.chart text.level { stroke: none; }
-.chart .leader { fill: none; stroke: var(--faint); stroke-width: .75; opacity: .6; }
-.chart .line { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
-.chart .line.raw { stroke: var(--blue); stroke-width: 1; opacity: .3; }
-.chart .line.training { stroke: var(--blue); }
-.chart .line.validation { stroke: var(--orange); }
-.chart .line.plain { stroke: var(--soft); stroke-width: 1.5; }
-.chart .line.validation.raw { stroke-width: 1; opacity: .45; }
-.chart .line.plain.raw { stroke-width: 1; opacity: .4; }
-.chart .series-0 { --series: #6d6a63; }
-.chart .series-1 { --series: #8a6d3b; }
-.chart .series-2 { --series: #b84e00; }
-.chart .series-3 { --series: #c2334d; }
-.chart .series-4 { --series: #9d4ab8; }
-.chart .series-5 { --series: #5a56c4; }
-.chart .series-6 { --series: #24609f; }
-.chart .series-7 { --series: #1d7f86; }
-.chart .series-8 { --series: #2f7d46; }
-.chart .series-9 { --series: #75801c; }
-.chart .line[class*="series-"] { stroke: var(--series); }
-.chart .label[class*="series-"] { fill: var(--series); font-weight: 600; }
-.chart .dot { stroke: var(--paper); stroke-width: 1.5; fill: var(--orange); }
-.chart .dot.training { fill: var(--blue); }
-.chart .label.training { fill: var(--blue); font-weight: 600; }
-.chart .label.validation { fill: var(--orange); font-weight: 600; }
 
 .samples { display: grid; grid-template-columns: 116px 1fr; margin: 0; }
 .samples > * { padding: 14px 0; border-top: 1px solid var(--rule); margin: 0; }
@@ -179,7 +183,7 @@ def page(title: str, body: str) -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
+        f"<title>{escape(title)}</title>\n<style>{_ROOT}{CHART}{_STYLE}</style>\n</head>\n"
         f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
 

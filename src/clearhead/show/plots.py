@@ -87,9 +87,9 @@ def _bar(value: float, scale: Scale) -> Text:
     half = _BAR // 2
     if value < 0:  # an eighth block grows to the right, so what points left is rounded to whole ones
         whole = max(1, round(abs(value) / scale.high * half))
-        return Text(" " * (half - whole) + "█" * whole + "│", LINES[0])
+        return Text(" " * (half - whole) + "█" * whole, LINES[0])
     drawn = "█" * whole + (_EIGHTHS[rest] if rest else "")
-    return Text(" " * half + "│" + drawn + " " * (half - length), LINES[1])
+    return Text(" " * half + drawn + " " * (half - length), LINES[1])
 
 
 @dataclass(frozen=True)

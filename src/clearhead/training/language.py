@@ -16,7 +16,7 @@ from clearhead.core.files import write_atomically
 from clearhead.core.run import Run
 from clearhead.generation.engine import Request, prompt_ids, write
 from clearhead.model.config import GptConfig, PrefixConfig
-from clearhead.model.family_config import EncoderConfig, EncoderDecoderConfig, AnyModelConfig
+from clearhead.model.family_config import AnyModelConfig, EncoderConfig, EncoderDecoderConfig
 from clearhead.store.load import Loaded, tokenizer_of
 from clearhead.text import shards
 from clearhead.text.batches import Batch, RandomOffsets, ShuffledWindows

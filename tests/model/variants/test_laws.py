@@ -13,7 +13,7 @@ from clearhead.core.errors import UserError
 from clearhead.model import laws
 from clearhead.model.attention import Attention, explicit, fused
 from clearhead.model.build import LanguageModel, build_model
-from clearhead.model.config import GptConfig, ModelConfig, LstmConfig
+from clearhead.model.config import GptConfig, LstmConfig, ModelConfig
 from clearhead.model.masks import Causal, Full
 from clearhead.model.positions import Positions
 from clearhead.model.transformer import GPT

@@ -1,0 +1,106 @@
+"""What each head is like: tags with scores."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from clearhead.look.frame import view
+from clearhead.look.recording import trace
+from clearhead.look.specimen import Source, Specimen, read, windows
+from clearhead.look.subjects.attention import entropy
+from clearhead.show.view import Picture, View
+
+BEGINNING = 24
+REPEATED = 24
+ROWS = 8
+CLEAR, EVEN = 0.4, 0.9
+"""From which score on a head is called so: a mean weight, and a share of the largest entropy."""
+
+
+def heads(source: Source, prompt: str | None = None, *, seed: int = 1) -> View:
+    """Show for every head how much of its weight lies where known kinds of heads look.
+
+    On the text: previous (the token before), first (the first place), itself, and even, the entropy of its rows as a
+    share of the largest. On random tokens that are said twice, so that nothing but looking back can be of use:
+    duplicate (the same token, earlier) and induction (what followed it then). `repeated_score` has all on the latter.
+    Source: Elhage et al. 2021; Olsson et al. 2022, for the kinds and the repeated random tokens.
+
+    Args:
+        seed: of the random tokens.
+    """
+    reading = read(source, prompt, beginning=BEGINNING, at_least=2)
+    specimen = reading.specimen
+    specimen.attention(0)
+    tokens = reading.tokens if prompt is not None else windows(specimen, ROWS)
+    on_repeated = head_scores(specimen, repeated(specimen, seed))
+    scores = head_scores(specimen, tokens) | {kind: on_repeated[kind] for kind in ("duplicate", "induction")}
+    tags = tags_of(scores)
+    names = [f"layer {layer} head {head}" for layer, head in np.ndindex(*tags.shape)]
+    together = torch.stack(list(scores.values()))
+    on_text = reading.trace("blocks.*.attn.pattern").layers("attn.pattern")
+    arrays = {
+        "score": ("kind layer head", together),
+        "repeated_score": ("kind layer head", torch.stack([on_repeated[kind] for kind in scores])),
+        "tag": ("which", tags.ravel()),
+        "by_head": ("which kind", together.flatten(1).T),
+        "pattern": ("layer head query key", torch.stack([pattern[0] for pattern in on_text])),
+    }
+    labels = {"kind": list(scores), "which": names, "query": reading.pieces, "key": reading.pieces}
+    caption = _caption(scores, tags.ravel().tolist(), names) + reading.note
+    return view("heads", arrays, caption, [Picture("table", "mean weights by kind", ("by_head", "tag"))], labels)
+
+
+def _caption(scores: dict[str, Float[Tensor, "L H"]], tags: list[str], names: list[str]) -> str:
+    tagged = [f"{name} ({tag})" for name, tag in zip(names, tags, strict=True) if tag]
+    strongest = []
+    for kind in ("previous", "first", "itself", "duplicate", "induction"):
+        best = int(scores[kind].argmax())
+        strongest.append(f"{kind} {scores[kind].flatten()[best]:.2f} in {names[best]}")
+    clear = f"{len(tagged)} of {len(names)} heads have a clear habit{': ' if tagged else ''}{', '.join(tagged)}."
+    return (
+        f"{clear} Clear is a mean weight of at least {CLEAR}, or {EVEN} of the largest entropy. "
+        f"Strongest of each kind: {', '.join(strongest)}."
+    )
+
+
+def repeated(specimen: Specimen, seed: int) -> Int[Tensor, "B T"]:
+    """Return rows of random tokens, each said twice, without specials and tokens that no text gave."""
+    tokenizer = specimen.tokenizer
+    usable = np.setdiff1d(np.arange(tokenizer.vocabulary_size), [*tokenizer.specials.values(), *tokenizer.unseen])
+    half = max(1, min(REPEATED, specimen.context_length // 2))
+    chosen = torch.randint(len(usable), (ROWS, half), generator=torch.Generator().manual_seed(seed))
+    once = torch.from_numpy(usable)[chosen]
+    return torch.cat((once, once), dim=1).to(next(specimen.model.parameters()).device)
+
+
+def head_scores(specimen: Specimen, tokens: Int[Tensor, "B T"]) -> dict[str, Float[Tensor, "L H"]]:
+    """Return, by kind, how much weight each head puts there on average."""
+    recorded = trace(specimen.model, tokens, ("blocks.*.attn.pattern",)).layers("attn.pattern")
+    patterns = torch.stack(recorded).double().cpu()
+    half = tokens.size(1) // 2
+    room = torch.arange(1, tokens.size(1) + 1, dtype=torch.float64).log()
+
+    def behind(distance: int, first: int) -> Float[Tensor, "L H"]:
+        """Return the mean weight so many places back, from a place on."""
+        mean: Tensor = patterns.diagonal(-distance, -2, -1)[..., first - distance :].mean(dim=(1, -1))
+        return mean
+
+    return {
+        "previous": behind(1, 1),
+        "duplicate": behind(half, half),
+        "induction": behind(half - 1, half) if half > 1 else torch.zeros(patterns.size(0), patterns.size(2)),
+        "first": patterns[..., 1:, 0].mean(dim=(1, -1)),
+        "itself": behind(0, 0),
+        "even": (entropy(patterns)[..., 1:] / room[1:]).mean(dim=(1, -1)),
+    }
+
+
+def tags_of(scores: dict[str, Float[Tensor, "L H"]]) -> Shaped[np.ndarray, "L H"]:
+    """Return the kind of each head: the largest score that is clear, or nothing."""
+    kinds = list(scores)
+    marks = torch.stack([scores[kind] if kind != "even" else scores[kind] * CLEAR / EVEN for kind in kinds])
+    best = marks.max(dim=0)
+    return np.where(best.values.numpy() >= CLEAR, np.array(kinds)[best.indices.numpy()], "")

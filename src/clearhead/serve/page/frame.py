@@ -1,0 +1,142 @@
+"""The frame of every screen: its style, its navigation, and the sentence that says what is seen and why it matters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from urllib.parse import urlencode
+
+from nicegui import ui
+
+from clearhead.serve.page.studio import Studio
+from clearhead.show.page import CHART, DARK, FACES, LIGHT, escape
+
+SCREENS = {"train": "Train", "write": "Write", "runs": "Runs"}
+
+STYLE = f"""
+body {{ {FACES} {LIGHT} color-scheme: light; }}
+body.body--dark {{ {DARK} color-scheme: dark; }}
+body.body--dark .chart [class*="series-"] {{ filter: brightness(1.5); }}
+{CHART}
+"""
+
+# One type scale (13, 16, 20, 28, 48), one unit of space (8), and Quasar's own colours replaced by ours.
+LAYOUT = """
+body, body.body--dark { background: var(--paper); color: var(--ink); font: 16px/1.5 var(--sans); }
+body.body--dark { --q-primary: #7db4ec; }
+body.body--dark .q-btn.bg-primary { color: #141517 !important; }
+.nicegui-content { padding: 0; display: block; }
+:focus-visible { outline: 2px solid var(--blue); outline-offset: 2px; }
+nav.screens { display: flex; gap: 8px; align-items: center; width: 100%;
+  padding: 8px 24px; border-bottom: 1px solid var(--rule); }
+nav.screens .brand { font-weight: 660; letter-spacing: -.02em; font-size: 20px; margin-right: 24px; }
+nav.screens a { color: var(--soft); text-decoration: none; padding: 6px 12px; border-radius: 6px; }
+nav.screens a:hover { background: var(--raised); color: var(--ink); }
+nav.screens a[aria-current] { color: var(--ink); font-weight: 630; background: var(--raised); }
+nav.screens .end { margin-left: auto; }
+main { max-width: 1320px; margin: 0 auto; padding: 32px 24px 80px; }
+h1 { font-size: 28px; line-height: 1.2; letter-spacing: -.02em; font-weight: 660; margin: 0; }
+h2 { font-size: 20px; line-height: 1.3; letter-spacing: -.01em; font-weight: 630; margin: 0 0 4px; }
+h3 { font-size: 16px; line-height: 1.4; font-weight: 630; margin: 0 0 4px; }
+p { margin: 0; }
+.purpose { color: var(--soft); max-width: 46em; margin-top: 4px; text-wrap: pretty; }
+.said, .small { color: var(--soft); text-wrap: pretty; max-width: 46em; }
+.small { font-size: 13px; }
+.said { margin-bottom: 16px; }
+.trouble { background: var(--warn); border-left: 3px solid var(--orange); padding: 12px 16px;
+  border-radius: 0 4px 4px 0; max-width: 52em; overflow-wrap: anywhere; }
+.numbers, td.number, th.number { font-variant-numeric: tabular-nums; }
+.aside { display: grid; grid-template-columns: 320px minmax(0, 1fr); gap: 48px; margin-top: 32px; align-items: start; }
+.beside { display: grid; grid-template-columns: minmax(0, 1fr) 340px; gap: 48px; margin-top: 24px; align-items: start; }
+.halves { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 48px; margin-top: 24px; }
+.stack { display: flex; flex-direction: column; gap: 16px; align-items: stretch; }
+.row { display: flex; gap: 16px; align-items: center; flex-wrap: wrap; }
+.places { display: grid; grid-template-columns: 220px 300px minmax(0, 1fr); gap: 24px; align-items: center;
+  padding: 12px 0; margin-top: 16px; border-top: 1px solid var(--rule); border-bottom: 1px solid var(--rule); }
+section { margin-top: 40px; }
+section:first-child { margin-top: 0; }
+.big { font-size: 48px; line-height: 1; letter-spacing: -.03em; font-weight: 640; color: var(--orange);
+  font-variant-numeric: tabular-nums; }
+.text { font: 18px/1.6 var(--serif); white-space: pre-wrap; overflow-wrap: anywhere; }
+.text .prompt { color: var(--soft); }
+.text .changed { background: color-mix(in srgb, var(--orange) 16%, transparent); }
+.tokens { font: 18px/1.75 var(--serif); white-space: pre-wrap; overflow-wrap: anywhere; }
+.tokens button { font: inherit; color: inherit; border: 0; padding: 2px 0; margin: 0; border-radius: 2px;
+  cursor: pointer; white-space: pre-wrap; text-align: left;
+  background: color-mix(in srgb, var(--orange) calc(var(--nats) * 9%), transparent); }
+.tokens button.prompt { background: none; color: var(--soft); }
+.tokens button:hover { box-shadow: inset 0 -2px var(--blue); }
+.tokens button[aria-pressed=true] { outline: 2px solid var(--blue); }
+table.plain { border-collapse: collapse; width: 100%; font-size: 16px; }
+table.plain th, table.plain td { text-align: left; padding: 8px 16px 8px 0; border-top: 1px solid var(--rule);
+  font-weight: 400; vertical-align: top; }
+table.plain thead th { border-top: 0; font-size: 13px; color: var(--soft); }
+table.plain .number { text-align: right; }
+table.plain a { color: var(--blue); }
+.bars { display: grid; grid-template-columns: minmax(48px, max-content) minmax(0, 1fr) 64px; gap: 4px 12px;
+  align-items: center; }
+.bars button { font: 16px/1.4 var(--mono); color: var(--ink); background: none; border: 0; text-align: right;
+  padding: 0 4px; cursor: pointer; white-space: pre; border-radius: 2px; }
+.bars button:hover { background: var(--raised); }
+.bars .bar { position: relative; height: 16px; }
+.bars .bar i { position: absolute; inset: 0 auto 0 0; border-radius: 2px; background: var(--blue); }
+.bars .bar i.raw { background: var(--rule); }
+.bars .chance { text-align: right; font-size: 13px; color: var(--soft); font-variant-numeric: tabular-nums; }
+@media (max-width: 1000px) { .aside, .beside, .halves, .places { grid-template-columns: minmax(0, 1fr); } }
+@media (prefers-reduced-motion: reduce) { * { transition: none !important; animation: none !important; } }
+"""
+
+
+@contextmanager
+def frame(studio: Studio, screen: str, purpose: str) -> Iterator[None]:
+    """Lay out a screen around what the block draws.
+
+    Args:
+        purpose: what is seen here and why it matters.
+    """
+    ui.add_css(STYLE + LAYOUT)
+    dark = ui.dark_mode(studio.dark)
+
+    def turn() -> None:
+        dark.set_value(not dark.value)
+        studio.dark = dark.value
+
+    ui.page_title(f"{SCREENS[screen]} · Clearhead")
+    ui.colors(primary="#24609f")
+    with ui.element("nav").classes("screens").props('aria-label="Screens"'):
+        ui.label("Clearhead").classes("brand")
+        for name, title in SCREENS.items():
+            link = ui.link(title, f"/{name}")
+            if name == screen:
+                link.props('aria-current="page"')
+        ui.button("Light or dark", on_click=turn).props("flat no-caps dense").classes("end")
+    with ui.element("main"):
+        heading(SCREENS[screen], purpose)
+        yield
+
+
+def heading(title: str, purpose: str) -> None:
+    """Write a screen's title and what it is for."""
+    title_line(title, level=1)
+    ui.label(purpose).classes("purpose")
+
+
+def title_line(text: str, level: int = 2) -> ui.html:
+    """Write a title of a level, as a heading that a screen reader finds."""
+    return ui.html(escape(text), tag=f"h{level}", sanitize=False)
+
+
+def address(screen: str, **state: object) -> str:
+    """Return the address of a screen in a state; what is empty is left out."""
+    given = {key: value for key, value in state.items() if value not in (None, "")}
+    return f"/{screen}?{urlencode(given)}" if given else f"/{screen}"
+
+
+def keep(screen: str, state: Mapping[str, object]) -> None:
+    """Put the present state into the address, so that it can be shared, reloaded and gone back to."""
+    ui.navigate.history.replace(address(screen, **state))
+
+
+def trouble(sentence: str) -> None:
+    """Say what went wrong, where it went wrong."""
+    ui.label(sentence).classes("trouble").props('role="alert"')
