@@ -21,7 +21,7 @@ from typing import Any
 SEARCHES = ((1, 0.6), (4, 0.6), (4, 1.0), (6, 1.0))
 """Beams and length penalties to choose from."""
 
-FAST_PRODUCTS = ("--train.precision", "bf16", "--optimizer.newton_schulz_precision", "bf16")
+FAST_PRODUCTS = ("--train.precision", "bf16")
 """For processors that multiply bfloat16, as those with AMX or AVX512_BF16 do."""
 
 
