@@ -55,7 +55,7 @@ LIBRARIES: dict[str, set[str]] = {
     "training": {"jaxtyping", "numpy", "torch"},
     "training/pair_score.py": {"sacrebleu"},
     "lab": {"jaxtyping", "numpy", "torch"},
-    "serve": {"nicegui", "starlette", "torch"},
+    "serve": {"jaxtyping", "nicegui", "numpy", "starlette", "torch"},
     FACADE: {"torch"},
     "cli": {"numpy", "rich"},
 }

@@ -8,7 +8,7 @@ import pytest
 from clearhead.core.errors import DamagedFile, UserError
 from clearhead.core.migrations import FORMAT, MIGRATIONS, migrate
 from clearhead.core.run import read_versioned
-from clearhead.training.loop import State
+from clearhead.training.state import State
 
 EXAMPLES = Path(__file__).parent / "formats"
 KINDS = ("run", "data", "state")

@@ -22,11 +22,12 @@ from clearhead.text.shards import Tokens, in_memory
 from clearhead.text.tales import tales
 from clearhead.text.tokenizer import ByteTokenizer
 from clearhead.training.config import RandomOffsetsConfig
-from clearhead.training.loop import State, steps
+from clearhead.training.loop import steps
 from clearhead.training.objective import next_token
 from clearhead.training.optim import build_optimizer
 from clearhead.training.recipes import recipe
 from clearhead.training.schedule import Plan
+from clearhead.training.state import State
 
 STORED = Path(__file__).with_name("golden_losses.json")
 NUM_STEPS = 100

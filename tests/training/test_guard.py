@@ -24,12 +24,13 @@ from clearhead.text.shards import in_memory
 from clearhead.training import fit, guard
 from clearhead.training.config import RunConfig, TrainConfig
 from clearhead.training.guard import Recent
-from clearhead.training.loop import Hooks, State, steps
+from clearhead.training.loop import Hooks, steps
 from clearhead.training.objective import Loss, Objective, next_token
 from clearhead.training.optim import build_optimizer
 from clearhead.training.recipes import recipe
 from clearhead.training.schedule import Plan
 from clearhead.training.session import Session
+from clearhead.training.state import State
 
 TOKENS = in_memory(np.random.default_rng(3).integers(0, 11, 4001, dtype=np.int32), 11)
 BATCHES = ShuffledWindows(tokens=TOKENS, context_length=7, sequences_per_step=6, seed=1)

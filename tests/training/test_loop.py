@@ -16,10 +16,11 @@ from clearhead.text.batches import Batch, ShuffledWindows
 from clearhead.text.shards import in_memory
 from clearhead.training.config import AdamWConfig, RunConfig, TrainConfig
 from clearhead.training.evaluate import Evaluator, Score
-from clearhead.training.loop import Hooks, State, steps
+from clearhead.training.loop import Hooks, steps
 from clearhead.training.objective import next_token
 from clearhead.training.optim import OptimizerSet, build_optimizer
 from clearhead.training.schedule import Plan
+from clearhead.training.state import State
 
 MODEL = GptConfig(num_layers=1, num_heads=2, width=12, context_length=7, dropout=0.0)
 TOKENS = in_memory(np.random.default_rng(3).integers(0, 11, 601, dtype=np.int32), 11)

@@ -13,10 +13,11 @@ from clearhead.core.run import Run
 from clearhead.core.runtime import Runtime
 from clearhead.store import checkpoint
 from clearhead.training.config import RunConfig
-from clearhead.training.loop import State, steps
+from clearhead.training.loop import steps
 from clearhead.training.objective import Objective
 from clearhead.training.optim import OptimizerSet, build_optimizer
 from clearhead.training.schedule import Plan
+from clearhead.training.state import State
 from clearhead.training.task import BatchSource, Data, Task
 
 EVALUATION_SHARE = 0.05

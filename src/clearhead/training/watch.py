@@ -14,9 +14,10 @@ from clearhead.core.files import sha256, sync
 from clearhead.core.run import RUN_FILE, Run, versions
 from clearhead.store import checkpoint
 from clearhead.training import preflight
-from clearhead.training.loop import Hooks, State
+from clearhead.training.loop import Hooks
 from clearhead.training.schedule import Plan
 from clearhead.training.session import Record, Session, bring_back, step_budget
+from clearhead.training.state import State
 
 Stop = Callable[[], StopReason | None]
 """Asked after each step; a reason ends the run early."""

@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from clearhead.core.errors import UserError
-from clearhead.serve.page import runs, train, write
+from clearhead.serve.page import compare, inside, runs, train, write
 from clearhead.serve.page.places import Place
 from clearhead.serve.page.studio import Studio
 from clearhead.show import report
@@ -57,6 +57,16 @@ def add_screens(studio: Studio) -> None:
         length: int = 300,
     ) -> None:
         write.show(studio, Place(run, step, prompt), write.Settings(temperature, top_k, top_p, seed, length))
+
+    @ui.page("/inside")
+    def _inside(
+        run: str = "", step: str = "", prompt: str = "", subject: str = "attention", layer: int = 0, head: int = 0
+    ) -> None:
+        inside.show(studio, Place(run, step, prompt), inside.Look(subject, layer, head))
+
+    @ui.page("/compare")
+    def _compare(left: str = "", right: str = "", prompt: str = "") -> None:
+        compare.show(studio, left, right, prompt)
 
     @ui.page("/runs")
     def _runs() -> None:

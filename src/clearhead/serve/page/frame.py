@@ -8,10 +8,11 @@ from urllib.parse import urlencode
 
 from nicegui import ui
 
+from clearhead.core.errors import UserError
 from clearhead.serve.page.studio import Studio
 from clearhead.show.page import CHART, DARK, FACES, LIGHT, escape
 
-SCREENS = {"train": "Train", "write": "Write", "runs": "Runs"}
+SCREENS = {"train": "Train", "write": "Write", "inside": "Inside", "compare": "Compare", "runs": "Runs"}
 
 STYLE = f"""
 body {{ {FACES} {LIGHT} color-scheme: light; }}
@@ -23,7 +24,7 @@ body.body--dark .chart [class*="series-"] {{ filter: brightness(1.5); }}
 # One type scale (13, 16, 20, 28, 48), one unit of space (8), and Quasar's own colours replaced by ours.
 LAYOUT = """
 body, body.body--dark { background: var(--paper); color: var(--ink); font: 16px/1.5 var(--sans); }
-body.body--dark { --q-primary: #7db4ec; }
+body.body--dark { --q-primary: #7db4ec !important; }
 body.body--dark .q-btn.bg-primary { color: #141517 !important; }
 .nicegui-content { padding: 0; display: block; }
 :focus-visible { outline: 2px solid var(--blue); outline-offset: 2px; }
@@ -82,14 +83,53 @@ table.plain a { color: var(--blue); }
 .bars .bar i { position: absolute; inset: 0 auto 0 0; border-radius: 2px; background: var(--blue); }
 .bars .bar i.raw { background: var(--rule); }
 .bars .chance { text-align: right; font-size: 13px; color: var(--soft); font-variant-numeric: tabular-nums; }
-@media (max-width: 1000px) { .aside, .beside, .halves, .places { grid-template-columns: minmax(0, 1fr); } }
+.bars.wide { grid-template-columns: minmax(64px, max-content) minmax(0, 1fr) max-content; }
+.shade-0 { background: var(--blue); fill: var(--blue); } .shade-1 { background: var(--orange); fill: var(--orange); }
+.shade-2 { background: #2f7d46; fill: #2f7d46; } .shade-3 { background: #9d4ab8; fill: #9d4ab8; }
+.shade-4 { background: #8a6d3b; fill: #8a6d3b; } .shade-5 { background: var(--faint); fill: var(--faint); }
+.bars .bar i + i { top: 5px; bottom: 5px; }
+.keys { display: flex; gap: 16px; flex-wrap: wrap; margin: 0 0 8px; }
+.keys i { display: inline-block; width: 12px; height: 12px; border-radius: 2px; margin-right: 6px; }
+.inspection { display: grid; grid-template-columns: 150px minmax(0, 1fr) 240px; gap: 40px; margin-top: 24px; }
+.subjects { display: flex; flex-direction: column; gap: 2px; }
+.subjects a { color: var(--soft); text-decoration: none; padding: 4px 8px; border-radius: 4px; }
+.subjects a:hover { background: var(--raised); color: var(--ink); }
+.subjects a[aria-current] { background: var(--raised); color: var(--ink); font-weight: 630; }
+.caption { max-width: 46em; margin: 16px 0 8px; text-wrap: pretty; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(360px, 1fr)); gap: 32px; margin-top: 24px; }
+.picture { margin: 0; }
+.as-table, .as-chips, .as-lines { grid-column: 1 / -1; }
+svg.map .hatch { stroke: var(--rule); stroke-width: 2; }
+svg.map .chosen { fill: none; stroke: var(--orange); stroke-width: 2; }
+svg.map { width: 100%; height: auto; display: block; font-family: var(--mono); }
+svg.map text { font-size: 12px; fill: var(--soft); white-space: pre; }
+svg.map text[class^=shade] { background: none; font-size: 13px; }
+svg.map image { image-rendering: pixelated; cursor: crosshair; }
+.head-grid { display: grid; grid-template-columns: max-content 1fr; gap: 6px 12px; align-items: center; margin: 8px 0; }
+.head-grid .heads { display: flex; gap: 6px; flex-wrap: wrap; }
+.head-grid button { border: 0; padding: 0; background: none; cursor: pointer; line-height: 0; border-radius: 2px; }
+.head-grid img { width: 56px; height: 56px; image-rendering: pixelated; border-radius: 2px; background: var(--raised); }
+.head-grid button:hover { box-shadow: 0 0 0 2px var(--rule); }
+.head-grid button[aria-pressed=true] { box-shadow: 0 0 0 2px var(--orange); }
+.layers { display: flex; gap: 6px; flex-wrap: wrap; margin: 8px 0; }
+.layers button { font: inherit; color: var(--ink); background: var(--raised); border: 0; padding: 4px 12px;
+  border-radius: 4px; cursor: pointer; }
+.layers button[aria-pressed=true] { background: var(--blue); color: var(--paper); }
+.legend { display: flex; gap: 8px; align-items: center; margin-top: 8px; }
+.legend i { display: block; height: 8px; width: 160px; border-radius: 2px; }
+.chips { font: 16px/1.9 var(--mono); }
+.chips button { font: inherit; border: 0; padding: 1px 2px; margin: 0 1px 2px 0; border-radius: 2px; cursor: pointer; }
+dl.cell { display: grid; grid-template-columns: max-content 1fr; gap: 4px 16px; margin: 0 0 16px; font-size: 14px; }
+dl.cell dt { color: var(--soft); } dl.cell dd { margin: 0; font-variant-numeric: tabular-nums; text-align: right; }
+@media (max-width: 1000px) { .inspection { grid-template-columns: minmax(0, 1fr); }
+  .aside, .beside, .halves, .places { grid-template-columns: minmax(0, 1fr); } }
 @media (prefers-reduced-motion: reduce) { * { transition: none !important; animation: none !important; } }
 """
 
 
 @contextmanager
 def frame(studio: Studio, screen: str, purpose: str) -> Iterator[None]:
-    """Lay out a screen around what the block draws.
+    """Lay out a screen around what the block draws; a mistake in what was asked for is told there.
 
     Args:
         purpose: what is seen here and why it matters.
@@ -112,7 +152,10 @@ def frame(studio: Studio, screen: str, purpose: str) -> Iterator[None]:
         ui.button("Light or dark", on_click=turn).props("flat no-caps dense").classes("end")
     with ui.element("main"):
         heading(SCREENS[screen], purpose)
-        yield
+        try:
+            yield
+        except UserError as error:
+            trouble(str(error))
 
 
 def heading(title: str, purpose: str) -> None:

@@ -58,6 +58,7 @@ def _run_row(studio: Studio, run: Run) -> None:
                 ui.label(cell)
         with ui.element("td"), ui.element("div").classes("row"):
             ui.link("write", frame.address("write", run=run.name))
+            ui.link("inside", frame.address("inside", run=run.name))
             ui.link("report", f"/reports/{run.name}", new_tab=True)
             ui.button("verify", on_click=lambda: verify(run)).props("flat dense no-caps")
             ui.button("remove", on_click=lambda: ask_to_remove(studio, run, row)).props("flat dense no-caps")

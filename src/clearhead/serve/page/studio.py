@@ -45,6 +45,11 @@ class Studio:
                 return run
         raise UserError(f"There is no run {name} in {self.folder}.")
 
+    def trained(self, name: str) -> Run:
+        """Return a run by its name, also one whose training has just begun and that is not there yet."""
+        run = Run(self.folder / name)
+        return run if self.jobs.of(run.path) else self.run(name)
+
     def new_run(self, stem: str) -> Path:
         """Return a free folder for a new run."""
         return runs.new_path(stem, self.folder)

@@ -15,6 +15,8 @@ from clearhead.core.files import make_folder, write_atomically
 from clearhead.core.run import Run
 from clearhead.serve.jobs import Job
 from clearhead.serve.page import frame
+from clearhead.serve.page.heads import grid
+from clearhead.serve.page.pictures import PICK
 from clearhead.serve.page.studio import Studio
 from clearhead.show import curves
 from clearhead.show.history import History, nats
@@ -43,7 +45,7 @@ def show(studio: Studio, run: str = "") -> None:
             Form(studio)
         with ui.element("div"):
             if run:
-                watch(studio, studio.run(run))
+                Watched(studio, studio.trained(run))
             elif going := studio.jobs.going:
                 ui.link(f"{going[-1].run.name} is being trained: watch it", address_of(going[-1].run))
             else:
@@ -114,11 +116,6 @@ def begin(studio: Studio, text: str, minutes: float | None) -> Job:
     return studio.jobs.start(texts, path, ["--minutes", str(minutes)])
 
 
-def watch(studio: Studio, run: Run | Path) -> None:
-    """Draw a training, and draw it anew as its events come."""
-    Watched(studio, run if isinstance(run, Run) else Run(run))
-
-
 class Watched:
     """A run as its events tell of it: live, finished or cut off, it looks the same."""
 
@@ -136,6 +133,9 @@ class Watched:
         self.figures = ui.element("div").classes("row")
         self.chart = ui.html("", sanitize=False).style("margin-top: 40px")
         self.sample = ui.html("", sanitize=False).style("margin-top: 40px")
+        self.heads = ui.html("", sanitize=False).style("margin-top: 40px")
+        self.heads.on("click", self.look, js_handler=PICK)
+        self.shown = 0
         self.refresh()
         ui.timer(1.0, self.refresh)
 
@@ -149,6 +149,7 @@ class Watched:
         self._show_figures(history)
         self.chart.set_content(curves.loss(history))
         self.sample.set_content(samples(history))
+        self._show_heads(history)
 
     def turn(self) -> None:
         """Pause, or go on from a pause."""
@@ -165,6 +166,28 @@ class Watched:
         """Go on with a run that has ended early."""
         self.studio.jobs.resume(self.run.path)
         self.refresh()
+
+    def look(self, event: Any) -> None:
+        """Go to the head that was clicked, at the step that is shown."""
+        layer, head = event.args.split(",")
+        ui.navigate.to(frame.address("inside", run=self.run.name, step=self.shown, layer=layer, head=head))
+
+    def _show_heads(self, history: History) -> None:
+        """Draw what each head reads at the newest step whose weights are kept."""
+        newest = max(self.run.steps(), default=0)
+        if newest == self.shown or not history.of("saved"):
+            return
+        try:
+            drawn = grid(self.studio.writer(self.run, newest), "")
+        except UserError:  # a step that is being moved away just now; the next one will do
+            return
+        self.shown = newest
+        said = (
+            f"At step {count(newest)}: rows are places in the text, columns the places they read; bright is much. "
+            "Click a head to look into it."
+        )
+        title = f'<h2>What its heads read</h2><p class="said">{said}</p>'
+        self.heads.set_content(f"<section>{title}{drawn}</section>" if drawn else "")
 
     def _show_state(self, history: History) -> None:
         job = self.studio.jobs.of(self.run.path)

@@ -12,6 +12,7 @@ from nicegui import ui
 
 from clearhead.core.errors import UserError
 from clearhead.serve.page import frame, places
+from clearhead.serve.page.pictures import PICK
 from clearhead.serve.page.places import Place
 from clearhead.serve.page.studio import Studio
 from clearhead.show.page import escape
@@ -69,10 +70,7 @@ def show(studio: Studio, place: Place, settings: Settings) -> None:
         if not place.run:
             ui.label("There is no run yet. Train one first.").classes("said")
             return
-        try:
-            Desk(studio, place, settings)
-        except UserError as error:
-            frame.trouble(str(error))
+        Desk(studio, place, settings)
 
 
 class Desk:
@@ -227,14 +225,12 @@ class Desk:
     def _token(self, number: int, piece: Piece) -> str:
         said = escape(piece.text) or "·"
         pressed = "true" if number == self.draft.selected else "false"
+        name = f'aria-label="{escape(visible(piece.text) or "start")}" aria-pressed="{pressed}"'
         if piece.chance is None:
-            return f'<button class="prompt" data-i="{number}" aria-pressed="{pressed}">{said}</button>'
+            return f'<button class="prompt" data-i="{number}" {name}>{said}</button>'
         bits = -math.log2(max(piece.chance, 1e-12))
         title = f"{100 * piece.chance:.1f} %, {bits:.1f} bits"
-        return (
-            f'<button data-i="{number}" aria-pressed="{pressed}" title="{title}" '
-            f'style="--nats:{min(bits, 8):.1f}">{said}</button>'
-        )
+        return f'<button data-i="{number}" {name} title="{title}" style="--nats:{min(bits, 8):.1f}">{said}</button>'
 
     def chances(self, at: int) -> tuple[Any, Any]:
         """Return the probabilities of the token at a place: as the model gives them, and as the settings shape them."""
@@ -273,10 +269,6 @@ class Desk:
             f"Pale: the model's own probabilities; blue: after the settings, which leave {left} of {len(raw)} tokens. "
             "Click one to go on with it.</p>"
         )
-
-
-PICK = '(event) => { const hit = event.target.closest("[data-i]"); if (hit) emit(hit.dataset.i) }'
-"""JavaScript that tells which of many small things was clicked."""
 
 
 def take(stream: Iterator[Token]) -> list[Token]:
