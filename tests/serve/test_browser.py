@@ -83,6 +83,7 @@ def browser() -> Iterator[Any]:
 def page(browser: Any, server: str) -> Iterator[Any]:
     """A page that fails the test when it asks anywhere else for anything, or when its scripts fail."""
     opened = browser.new_page(viewport={"width": 1400, "height": 900})
+    opened.set_default_timeout(90_000)
     troubles: list[str] = []
     opened.on("request", lambda asked: ours(asked.url) or troubles.append(asked.url))
     opened.on("pageerror", lambda error: troubles.append(str(error)))
@@ -104,7 +105,7 @@ def test_every_screen_opens_and_says_what_it_is_for(page: Any, screen: str) -> N
     assert page.get_attribute("nav a[aria-current=page]", "href") == f"/{screen}"
     assert page.locator(".trouble").count() == 0
     unnamed = page.evaluate(
-        """() => [...document.querySelectorAll('button, input, a, [role=slider]')].filter(each => !(
+        """() => [...document.querySelectorAll('button, input, a, [role=slider], [role=button]')].filter(each => !(
             each.innerText?.trim() || each.ariaLabel || each.labels?.length || each.title || each.type === 'file'
             || each.closest('[aria-label]'))).map(each => each.outerHTML)"""
     )
@@ -118,14 +119,14 @@ def test_a_head_is_chosen_and_a_cell_tells_the_librarys_numbers(page: Any, runs:
         "document.querySelector('[data-testid=caption]')?.innerText?.startsWith('Head 1 of layer 2')"
     )
     page.wait_for_url(re.compile("layer=2&head=1"))
-    box = page.locator("image.cells").first.bounding_box()
+    cells = page.locator("image.cells").first
+    box = cells.bounding_box()
     view = look.attention(clearhead.load(runs / "first"), "the cat", layer=2, head=1)
     places = view.pattern.shape[0]
-    page.mouse.click(box["x"] + box["width"] * 1.5 / places, box["y"] + box["height"] * 4.5 / places)
+    cells.click(position={"x": box["width"] * 1.5 / places, "y": box["height"] * 4.5 / places})
     cell = page.locator("[data-testid=cell]")
     page.wait_for_function("document.querySelector('[data-testid=cell]')?.innerText?.includes('pattern')")
     assert f"{view.pattern[4, 1]:.4f}" in cell.inner_text()
-    page.locator("h1").click()
     page.keyboard.press("ArrowDown")
     page.wait_for_function("document.querySelector('[data-testid=cell]')?.innerText?.includes('query 5')")
     assert f"{view.pattern[5, 1]:.4f}" in cell.inner_text()
@@ -138,13 +139,13 @@ def test_a_head_is_chosen_and_a_cell_tells_the_librarys_numbers(page: Any, runs:
 def test_a_model_writes_and_another_token_is_taken(page: Any, runs: Path) -> None:
     page.goto(f"{HERE}/write?run=first&prompt=the+cat&length=20")
     page.click("[data-testid=write]")
-    page.wait_for_function("document.querySelectorAll('.tokens button').length === 27")
-    text = "".join(page.locator(".tokens button").all_inner_texts())
+    page.wait_for_function("document.querySelectorAll('.tokens span').length === 27")
+    text = page.inner_text(".tokens")
     assert clearhead.load(runs / "first").generate("the cat", num_tokens=20)[0].split() == text[7:].split()
-    page.locator(".tokens button").nth(9).click()
+    page.locator(".tokens span").nth(9).click()
     page.wait_for_function("document.querySelector('.stack h2')?.innerText?.startsWith('Instead of')")
     page.locator(".bars button").nth(1).click()
-    page.wait_for_function("document.querySelectorAll('.tokens button').length === 10")
+    page.wait_for_function("document.querySelectorAll('.tokens span').length === 10")
 
 
 def test_a_temperature_reshapes_what_is_drawn_from(page: Any) -> None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from clearhead.core.errors import UserError
 from clearhead.generation.sampling import Sampling, distribution, draw
+from clearhead.generation.step import Step, one_token_step
 from clearhead.text.tokenizer import Tokenizer
+
+UNIFORMS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,31 +99,49 @@ class Reader:
     """Gives a model's logits for the next token of growing rows, through a cache or without one."""
 
     def __init__(self, model: Any, tokens: Int[Tensor, "B N"], *, use_cache: bool) -> None:
-        self.model, self.tokens = model, tokens
+        self.model, self.count = model, tokens.size(1)
+        self.context_length = int(model.context_length)
+        self.start = window_start(self.count, self.context_length)
+        # Filled as tokens come; a window that is full moves its last half to the front.
+        self.window_and_room = tokens.new_empty(tokens.size(0), self.context_length)
+        self._hold(tokens[:, self.start :])
         new_cache = getattr(model, "new_cache", None) if use_cache else None
         self.cache = new_cache(tokens.size(0)) if new_cache else None
-        self.cached_from = 0
+
+    @cached_property
+    def step(self) -> Step | None:
+        """What reads a single token faster than the model does, where there is such a thing."""
+        return one_token_step(self.model, self.cache)
 
     @property
     def window(self) -> Int[Tensor, "B T"]:
         """The tokens that decide the next one."""
-        return self.tokens[:, window_start(self.tokens.size(1), int(self.model.context_length)) :]
+        return self.window_and_room[:, : self.count - self.start]
 
     def append(self, column: Int[Tensor, " B"]) -> None:
         """Add one token to every row."""
-        self.tokens = torch.cat((self.tokens, column[:, None]), dim=1)
+        start = window_start(self.count + 1, self.context_length)
+        if start != self.start:
+            self._hold(self.window[:, start - self.start :].clone())
+            self.start = start
+            if self.cache is not None:
+                self.cache.clear()
+        self.window_and_room[:, self.count - self.start] = column
+        self.count += 1
 
     @torch.inference_mode()
     def logits(self) -> Float[Tensor, "B V"]:
         """Return the logits of the token after the last one."""
-        window = self.window
         if self.cache is None:
-            return self._last_logits(window)
-        start = self.tokens.size(1) - window.size(1)
-        if start != self.cached_from:
-            self.cache.clear()
-            self.cached_from = start
-        return self._last_logits(window[:, self.cache.offset :], cache=self.cache)
+            return self._last_logits(self.window)
+        unread = self.window[:, self.cache.offset :]
+        # Made for the second token, so that the first one need not wait for it.
+        if self.cache.offset and unread.size(1) == 1 and self.step is not None:
+            return self.step(unread[:, 0])
+        return self._last_logits(unread, cache=self.cache)
+
+    def _hold(self, window: Int[Tensor, "B T"]) -> None:
+        self.window_and_room[:, : window.size(1)] = window
 
     def _last_logits(self, tokens: Int[Tensor, "B T"], **cache: Any) -> Float[Tensor, "B V"]:
         logits: Tensor = self.model(tokens, **cache)
@@ -134,6 +157,8 @@ class StopText:
 
     def push(self, text: str) -> tuple[str, bool]:
         """Return what may be shown now, and whether a stop string has come."""
+        if not self.stop:
+            return text, False
         self.held += text
         found = [place for place in (self.held.find(stop) for stop in self.stop) if place >= 0]
         if found:
@@ -164,9 +189,9 @@ class Sample:
         self.left = request.num_tokens
         self.random = torch.Generator().manual_seed(sample_seed(request.seed, number))
 
-    def uniform(self) -> float:
-        """Return the next random number of this sample's own stream."""
-        return float(torch.rand((), generator=self.random, dtype=torch.float64))
+    def uniforms(self, count: int) -> Float64[Tensor, " N"]:
+        """Return the next random numbers of this sample's own stream."""
+        return torch.rand(count, generator=self.random, dtype=torch.float64)
 
     def take(self, id_: int, probability: float) -> Token:
         """Take a drawn token in, and say what may be shown and whether this was the last."""
@@ -183,6 +208,12 @@ class Sample:
     def _rest(self) -> str:
         shown, stopped = self.stopper.push(self.stream.flush())
         return shown if stopped else shown + self.stopper.flush()
+
+
+def luck(samples: Sequence[Sample]) -> Iterator[Float64[Tensor, " B"]]:
+    """Yield for each token to be drawn one random number of every sample."""
+    while True:
+        yield from torch.stack([sample.uniforms(UNIFORMS_AT_ONCE) for sample in samples], dim=1)
 
 
 def sample_seed(seed: int, number: int) -> int:
@@ -202,13 +233,13 @@ def generate(model: torch.nn.Module, tokenizer: Tokenizer, request: Request) -> 
     samples = [Sample(tokenizer, request, number) for number in range(request.samples)]
     going = set(range(request.samples))
     never = torch.from_numpy(tokenizer.unseen).long()
-    for _ in range(request.num_tokens):
+    for uniforms in islice(luck(samples), request.num_tokens):
         probabilities = distribution(reader.logits().cpu(), reader.window.cpu(), request.sampling, never=never)
-        ids = draw(probabilities, torch.tensor([sample.uniform() for sample in samples], dtype=torch.float64))
-        for sample in samples:
+        ids = draw(probabilities, uniforms)
+        drawn = zip(samples, ids.tolist(), probabilities.gather(1, ids[:, None])[:, 0].tolist(), strict=True)
+        for sample, id_, probability in drawn:
             if sample.number in going:
-                id_ = int(ids[sample.number])
-                token = sample.take(id_, float(probabilities[sample.number, id_]))
+                token = sample.take(id_, probability)
                 yield token
                 if token.finished:
                     going.remove(sample.number)

@@ -15,6 +15,9 @@ Logits = Float[Tensor, "B V"]
 
 NEVER = -math.inf
 
+JUST_BELOW_ONE = 1.0 - 2.0**-52
+"""No rounding makes a number below 1 times this times a total as large as the total, which no token would answer."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:
@@ -59,15 +62,17 @@ def distribution(
         BrokenModel: a logit is not a finite number, so the model is broken.
     """
     logits = logits.double()
-    if not bool(logits.isfinite().all()):
+    # A sum of doubles that were floats is finite exactly where all of them are.
+    if not math.isfinite(logits.sum()):
         raise BrokenModel("The model's logits are not finite, so nothing can be drawn: its training went wrong.")
-    if never is not None:
+    if never is not None and len(never):
         logits = logits.index_fill(-1, never, NEVER)
     logits = penalize_repetition(logits, context, sampling.repetition_penalty)
     if sampling.temperature == 0:
         return torch.nn.functional.one_hot(logits.argmax(-1), logits.size(-1)).double()
-    # The largest becomes 0 first, so that no temperature, however small, makes an infinity of it.
-    logits = (logits - logits.amax(-1, keepdim=True)) / sampling.temperature
+    if sampling.temperature != 1.0:
+        # The largest becomes 0 first, so that no temperature, however small, makes an infinity of it.
+        logits = (logits - logits.amax(-1, keepdim=True)) / sampling.temperature
     logits = keep_top_k(logits, sampling.top_k)
     logits = keep_top_p(logits, sampling.top_p)
     return keep_min_p(logits, sampling.min_p).softmax(-1)
@@ -116,7 +121,5 @@ def draw(probabilities: Float[Tensor, "B V"], uniforms: Float[Tensor, " B"]) -> 
     Unlike torch.multinomial this says which luck led to which token, so a draw can be repeated and altered.
     """
     cumulated = probabilities.double().cumsum(-1)
-    targets = uniforms.double().unsqueeze(-1) * cumulated[:, -1:]
-    # Rounding can leave a target at the very end; the last token with a probability then answers.
-    last = probabilities.size(-1) - 1 - probabilities.flip(-1).ne(0).int().argmax(-1)
-    return torch.searchsorted(cumulated, targets, right=True).squeeze(-1).minimum(last)
+    targets = uniforms.double().unsqueeze(-1) * (cumulated[:, -1:] * JUST_BELOW_ONE)
+    return torch.searchsorted(cumulated, targets, right=True).squeeze(-1)

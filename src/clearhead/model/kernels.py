@@ -18,13 +18,30 @@ def rms_normalize(x: Float[Tensor, "*rows C"], epsilon: float) -> Float[Tensor, 
 
     Source: Zhang and Sennrich 2019, eq. 4.
     """
+    if not torch.is_grad_enabled():
+        return _normalized(x, epsilon)[0]
     normalized: Tensor = _RMSNormalize.apply(x, epsilon)  # type: ignore[no-untyped-call]
     return normalized
 
 
 def delayed_sum(x: Float[Tensor, "B T C"], taps: Float[Tensor, "N C"]) -> Float[Tensor, "B T C"]:
     """Return y_t = sum_i taps_i * x_(t-i), channel by channel, with zeros before the first position."""
+    if not torch.is_grad_enabled():
+        return _summed(x, taps)
     y: Tensor = _DelayedSum.apply(x, taps)  # type: ignore[no-untyped-call]
+    return y
+
+
+def _normalized(x: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    scale = norm.square_().div_(x.size(-1)).add_(epsilon).rsqrt_()
+    return x * scale, scale
+
+
+def _summed(x: Tensor, taps: Tensor) -> Tensor:
+    y = x * taps[0]
+    for delay in range(1, taps.size(0)):
+        y[:, delay:].addcmul_(x[:, :-delay], taps[delay])
     return y
 
 
@@ -33,9 +50,7 @@ class _RMSNormalize(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, epsilon: float) -> Tensor:
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        scale = norm.square_().div_(x.size(-1)).add_(epsilon).rsqrt_()
-        y: Tensor = x * scale
+        y, scale = _normalized(x, epsilon)
         ctx.save_for_backward(y, scale)
         return y
 
@@ -54,10 +69,7 @@ class _DelayedSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, taps: Tensor) -> Tensor:
         ctx.save_for_backward(x, taps)
-        y = x * taps[0]
-        for delay in range(1, taps.size(0)):
-            y[:, delay:].addcmul_(x[:, :-delay], taps[delay])
-        return y
+        return _summed(x, taps)
 
     @staticmethod
     @once_differentiable

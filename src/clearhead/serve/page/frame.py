@@ -62,12 +62,11 @@ section:first-child { margin-top: 0; }
 .text .prompt { color: var(--soft); }
 .text .changed { background: color-mix(in srgb, var(--orange) 16%, transparent); }
 .tokens { font: 18px/1.75 var(--serif); white-space: pre-wrap; overflow-wrap: anywhere; }
-.tokens button { font: inherit; color: inherit; border: 0; padding: 2px 0; margin: 0; border-radius: 2px;
-  cursor: pointer; white-space: pre-wrap; text-align: left;
+.tokens span { border-radius: 2px; cursor: pointer; padding: 2px 0;
   background: color-mix(in srgb, var(--orange) calc(var(--nats) * 9%), transparent); }
-.tokens button.prompt { background: none; color: var(--soft); }
-.tokens button:hover { box-shadow: inset 0 -2px var(--blue); }
-.tokens button[aria-pressed=true] { outline: 2px solid var(--blue); }
+.tokens span.prompt { background: none; color: var(--soft); }
+.tokens span:hover { box-shadow: inset 0 -2px var(--blue); }
+.tokens span[aria-pressed=true] { outline: 2px solid var(--blue); }
 table.plain { border-collapse: collapse; width: 100%; font-size: 16px; }
 table.plain th, table.plain td { text-align: left; padding: 8px 16px 8px 0; border-top: 1px solid var(--rule);
   font-weight: 400; vertical-align: top; }
@@ -80,7 +79,7 @@ table.plain a { color: var(--blue); }
   padding: 0 4px; cursor: pointer; white-space: pre; border-radius: 2px; }
 .bars button:hover { background: var(--raised); }
 .bars .bar { position: relative; height: 16px; }
-.bars .bar i { position: absolute; inset: 0 auto 0 0; border-radius: 2px; background: var(--blue); }
+.bars .bar i { position: absolute; inset: 0 auto 0 0; border-radius: 2px; }
 .bars .bar i.raw { background: var(--rule); }
 .bars .chance { text-align: right; font-size: 13px; color: var(--soft); font-variant-numeric: tabular-nums; }
 .bars.wide { grid-template-columns: minmax(64px, max-content) minmax(0, 1fr) max-content; }

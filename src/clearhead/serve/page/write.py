@@ -95,7 +95,8 @@ class Desk:
                     ).on_value_change(lambda event: self.set(seed=int(event.value or 0)))
                 self.troubles = ui.element("div")
                 self.tokens = ui.html("", sanitize=False).classes("tokens").style("margin-top: 24px")
-                self.tokens.on("click", self.select, js_handler=PICK)
+                for gesture in ("click", "keydown.enter"):
+                    self.tokens.on(gesture, self.select, js_handler=PICK)
             with ui.element("div").classes("stack"):
                 self._sliders()
                 self.title = frame.title_line("")
@@ -225,12 +226,15 @@ class Desk:
     def _token(self, number: int, piece: Piece) -> str:
         said = escape(piece.text) or "·"
         pressed = "true" if number == self.draft.selected else "false"
-        name = f'aria-label="{escape(visible(piece.text) or "start")}" aria-pressed="{pressed}"'
+        # A button cannot break into lines, which a token that is a line end has to do.
+        name = (
+            f'role="button" tabindex="0" aria-label="{escape(visible(piece.text) or "start")}" aria-pressed="{pressed}"'
+        )
         if piece.chance is None:
-            return f'<button class="prompt" data-i="{number}" {name}>{said}</button>'
+            return f'<span class="prompt" data-i="{number}" {name}>{said}</span>'
         bits = -math.log2(max(piece.chance, 1e-12))
         title = f"{100 * piece.chance:.1f} %, {bits:.1f} bits"
-        return f'<button data-i="{number}" {name} title="{title}" style="--nats:{min(bits, 8):.1f}">{said}</button>'
+        return f'<span data-i="{number}" {name} title="{title}" style="--nats:{min(bits, 8):.1f}">{said}</span>'
 
     def chances(self, at: int) -> tuple[Any, Any]:
         """Return the probabilities of the token at a place: as the model gives them, and as the settings shape them."""
@@ -259,7 +263,7 @@ class Desk:
         rows = [
             f'<button data-i="{id_}">{escape(visible(names.decode([id_]) or "·", keep=""))}</button>'
             f'<span class="bar"><i class="raw" style="width:{100 * raw[id_]:.2f}%"></i>'
-            f'<i style="width:{100 * shaped[id_]:.2f}%"></i></span>'
+            f'<i class="shade-0" style="width:{100 * shaped[id_]:.2f}%"></i></span>'
             f'<span class="chance">{100 * shaped[id_]:.1f} %</span>'
             for id_ in (-raw).argsort()[:SHOWN]
         ]

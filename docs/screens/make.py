@@ -1,0 +1,75 @@
+"""Photograph every screen of the page by day and by night: `python docs/screens/make.py RUNS RUN OTHER`.
+
+RUNS is a folder of runs with two runs in it. It needs Chromium and the extras `ui` and `dev`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PORT = 8439
+SIZE = {"width": 1280, "height": 800}
+PROMPT = "To be or not to be"
+
+
+def screens(run: str, other: str) -> dict[str, tuple[str, list[str]]]:
+    """Return for each picture the address and what is clicked there first."""
+    inside = f"/inside?run={run}&prompt={PROMPT}&subject="
+    return {
+        "train": (f"/train?run={run}", []),
+        "write": (f"/write?run={run}&prompt=ROMEO:&length=400", ["[data-testid=write]"]),
+        "compare": (f"/compare?left={run}&right={other}&prompt=ROMEO:", []),
+        "runs": ("/runs", []),
+        "attention": (f"{inside}attention", ["[data-testid=head-1-2]", "image.cells"]),
+        "lens": (f"{inside}lens", []),
+        "why": (f"{inside}why", []),
+        "sharpness": (f"{inside}sharpness", []),
+    }
+
+
+def photograph(address: str, run: str, other: str) -> None:
+    """Write the pictures."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        for scheme in ("light", "dark"):
+            page = browser.new_page(viewport=SIZE, color_scheme=scheme)
+            for name, (path, clicks) in screens(run, other).items():
+                page.goto(address + path)
+                page.wait_for_timeout(2000)
+                for click in clicks:
+                    page.locator(click).first.click()
+                    page.wait_for_timeout(4000)
+                page.evaluate("window.scrollTo(0, 0)")
+                page.screenshot(path=HERE / f"{name}-{scheme}.png")
+        browser.close()
+
+
+def main() -> None:
+    """Serve the page, photograph it, and end."""
+    folder, run, other = sys.argv[1:]
+    address = f"http://127.0.0.1:{PORT}"
+    server = subprocess.Popen([sys.executable, "-m", "clearhead", "ui", folder, "--no-open", "--port", str(PORT)])
+    try:
+        for _ in range(100):
+            time.sleep(0.2)
+            try:
+                urllib.request.urlopen(address, timeout=1).close()
+                break
+            except OSError:
+                continue
+        photograph(address, run, other)
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+if __name__ == "__main__":
+    main()
