@@ -1,4 +1,4 @@
-"""What the two tasks of the built-in tales come to: sentiment where negation and scope decide, and the invented language.
+"""What the tasks of the built-in tales come to: sentiment where negation and scope decide, and the invented language.
 
     python benchmarks/tales_tasks.py --seeds 3 --json result.json
 

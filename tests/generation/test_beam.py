@@ -42,10 +42,19 @@ def log_probability(model: EncoderDecoder, source: torch.Tensor, ids: tuple[int,
     return float(logits[0].log_softmax(-1).gather(1, targets[:, None]).sum())
 
 
+@torch.no_grad()
 def exhaustive(model: EncoderDecoder, source: torch.Tensor, longest: int, search: Search) -> Hypothesis:
+    """Score every target there is, those of one length at once, without a cache."""
     others = [id_ for id_ in range(VOCABULARY) if id_ != END]
-    targets = itertools.chain.from_iterable(itertools.product(others, repeat=n) for n in range(longest))
-    found = [Hypothesis(ids, log_probability(model, source, ids)) for ids in targets]
+    found: list[Hypothesis] = []
+    for length in range(longest):
+        targets = list(itertools.product(others, repeat=length))
+        tokens = torch.tensor([[END, *ids] for ids in targets])
+        states, mask = model.encode(source[None])
+        log_probabilities = model(tokens, source=(states.expand(len(targets), -1, -1), mask)).log_softmax(-1)
+        wanted = torch.tensor([[*ids, END] for ids in targets])
+        totals = log_probabilities.gather(2, wanted[..., None]).sum(dim=(1, 2))
+        found += map(Hypothesis, targets, totals.tolist())
     return max(found, key=lambda h: search.compared(h.log_probability, len(h.ids) + 1))
 
 
@@ -62,7 +71,7 @@ def greedy(model: EncoderDecoder, source: torch.Tensor, longest: int) -> tuple[i
     return tuple(ids)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_one_beam_is_greedy(seed: int) -> None:
     model, (ids, lengths) = random_model(seed), sources()
     search = Search(beam=1, spare=1)
@@ -74,7 +83,7 @@ def test_one_beam_is_greedy(seed: int) -> None:
         assert hypothesis.log_probability == pytest.approx(log_probability(model, source, hypothesis.ids), abs=1e-4)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0])
 def test_a_beam_of_every_target_is_exhaustive_search(seed: int, length_penalty: float) -> None:
     model, (ids, _) = random_model(seed), sources()
@@ -90,12 +99,13 @@ def test_a_beam_of_every_target_is_exhaustive_search(seed: int, length_penalty: 
 def test_a_narrow_beam_can_miss_the_best() -> None:
     """Else the test of exhaustive search would say nothing."""
     search = Search(beam=1, length_penalty=0.0, spare=2)
-    missed = 0
-    for seed in range(6):
+
+    def misses(seed: int) -> bool:
         model, (ids, _) = random_model(seed), sources()
         found = best_targets(model, ids[:, :1], torch.tensor([1, 1, 1]), END, search)
-        missed += sum(found[row].ids != exhaustive(model, ids[row, :1], 4, search).ids for row in range(3))
-    assert missed
+        return any(found[row].ids != exhaustive(model, ids[row, :1], 4, search).ids for row in range(3))
+
+    assert any(map(misses, range(6)))
 
 
 def test_sources_of_a_batch_do_not_disturb_each_other() -> None:

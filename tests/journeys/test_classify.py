@@ -47,6 +47,7 @@ def test_training_tells_accuracy_and_what_to_do_next(terminal: Terminal, table: 
     assert shown["metrics"]["accuracy"] > 0
 
 
+@pytest.mark.slow
 def test_stop_and_resume(terminal: Terminal, table: Path) -> None:
     terminal.do("train", table, *SMALL, "--steps", "6", "--stop-after", "3", "--quiet")
     resumed = terminal.do("train", "--resume", "said-1")

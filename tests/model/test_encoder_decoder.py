@@ -69,9 +69,20 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("law", [*laws.ANY_MODEL, *laws.OUR_MODELS], ids=lambda law: law.__name__)
+LAWS = [*laws.ANY_MODEL, *laws.OUR_MODELS]
+SLOW = (laws.one_batch_can_be_learned, laws.what_a_tap_returns_is_used, laws.gradients_are_those_of_differences)
+
+
+@pytest.mark.parametrize("law", [law for law in LAWS if law not in SLOW], ids=lambda law: law.__name__)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_laws_hold_for_the_decoder(law: Any, variant: str) -> None:
+    law(OfOneSource(model_of(**VARIANTS[variant])), VOCABULARY)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("law", SLOW, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_slower_laws_hold_too(law: Any, variant: str) -> None:
     law(OfOneSource(model_of(**VARIANTS[variant])), VOCABULARY)
 
 

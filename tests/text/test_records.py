@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clearhead.core.errors import UserError
@@ -150,8 +150,9 @@ def rows_of(texts: list[str]) -> list[Row]:
     return [Row(text, "x", "") for text in texts]
 
 
-@given(st.lists(st.text("abc", min_size=1, max_size=3), min_size=40, max_size=90), st.randoms())
-def test_the_split_keeps_copies_together_and_ignores_the_order(texts: list[str], random: object) -> None:
+@settings(max_examples=20)
+@given(st.lists(st.text("abc", min_size=1, max_size=3), min_size=40, max_size=60))
+def test_the_split_keeps_copies_together_and_ignores_the_order(texts: list[str]) -> None:
     texts = [*texts, *(f"text {number}" for number in range(40))]
     chosen = {text for text, out in zip(texts, hold_out(rows_of(texts)), strict=True) if out}
     training = {text for text, out in zip(texts, hold_out(rows_of(texts)), strict=True) if not out}

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.linear_model import LogisticRegression
 
 from clearhead.text.tales_sentiment import sentiments
 from clearhead.training import bag_of_words
 from clearhead.training.bag_of_words import feature_rows, features_of, fit, frequent_features, train_bag
 
-SAID = list(sentiments(300, 1))
+SAID = list(sentiments(200, 1))
 TEXTS = [said.text for said in SAID]
 TARGETS = np.array([int(said.label == "good") for said in SAID])
 
@@ -20,8 +18,12 @@ def test_features_are_words_and_pairs() -> None:
     assert features_of("Not bad, NOT good") == {"not", "bad", ",", "good", "not bad", "bad ,", ", not", "not good"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strength", [0.3, 3.0])
 def test_it_finds_the_minimum_that_scikit_learn_finds(strength: float) -> None:
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression
+
     features = frequent_features(TEXTS)
     weights = fit(feature_rows(TEXTS, features), TARGETS, (len(features) + 1, 2), strength, 200).numpy()
     vectorizer = CountVectorizer(analyzer=lambda text: sorted(features_of(text)), vocabulary=features, binary=True)

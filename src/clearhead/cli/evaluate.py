@@ -85,10 +85,9 @@ def show_labels(result: Mapping[str, Any]) -> None:
         for each in result["calibration"]["bins"]
         for right in [percent(each["accuracy"], 1)]
     ]
+    out.print(table("How sure, and how often right", ("sure", "texts", "mean", "right"), bins))
     error = percent(result["calibration"]["error"], 1)
-    out.print(
-        table(f"How sure, and how often right (calibration error {error})", ("sure", "texts", "mean", "right"), bins)
-    )
+    out.print(f"Between how sure it is and how often it is right lie {error} on average (calibration error).")
 
 
 def show_pairs(result: Mapping[str, Any]) -> None:
