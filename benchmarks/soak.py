@@ -137,7 +137,7 @@ def main() -> int:
     parser.add_argument("--record", type=Path, default=RECORD, help="where the figures are written")
     parser.add_argument("--home", type=Path, help="where the victims live (a temporary folder)")
     args = parser.parse_args()
-    bad = 0
+    bad, known = 0, circumstances()
     context = multiprocessing.get_context("spawn")
     with (
         ProcessPoolExecutor(args.workers, mp_context=context, initializer=warm_up) as pool,
@@ -151,7 +151,7 @@ def main() -> int:
             print(f"{name}: {figures['cases']} cases, {figures['bad']} bad, {figures['seconds']} s", flush=True)
             bad += figures["bad"]
             if not args.sample:
-                write(name, figures | {"command": command} | circumstances(), args.record)
+                write(name, figures | {"command": command} | known, args.record)
     return 1 if bad else 0
 
 

@@ -275,6 +275,14 @@ def test_every_flag_of_sampling(terminal: Terminal, trained: str) -> None:
     assert writer.generate("So", samples=3, num_tokens=70, **sampling) == [each["text"] for each in samples]
 
 
+def test_rounded_weights_write_and_are_measured(terminal: Terminal, trained: str) -> None:
+    answer = terminal.do("sample", trained, "So", "--num-tokens", "20", "--weights", "int8", "--json")
+    assert answer.json["samples"][0]["tokens"] == 20
+    found = terminal.do("eval", trained, "--weights", "int8", "--json").json
+    assert 0 < abs(found["nats_per_token_rounded"] - found["nats_per_token"]) < 0.01
+    assert "with weights in bf16" in terminal.do("eval", trained, "--weights", "bf16").out
+
+
 def test_several_samples_stand_under_headings(terminal: Terminal, trained: str) -> None:
     shown = terminal.do("sample", trained, "So ", "--samples", "2", "--num-tokens", "9").out.splitlines()
     assert [line.strip("─") for line in shown if "sample" in line] == [" sample 1 ", " sample 2 "]
@@ -406,9 +414,9 @@ def test_runs_are_listed_and_shown(terminal: Terminal, own_run: Path) -> None:
 
 def test_a_damaged_run_is_listed_as_such(terminal: Terminal, own_run: Path) -> None:
     (own_run / "run.json").write_text("{")
-    assert "damaged: " in terminal.do("runs", "list").out
+    assert "cannot be read: " in terminal.do("runs", "list").out
     (listed,) = terminal.do("runs", "list", "--json").json
-    assert listed["damage"].endswith("is not valid JSON: it was cut short or changed.")
+    assert listed["trouble"].endswith("is not valid JSON: it was cut short or changed.")
 
 
 def test_no_run_yet(terminal: Terminal) -> None:

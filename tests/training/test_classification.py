@@ -28,6 +28,7 @@ from clearhead.training.config import RunConfig
 from clearhead.training.loop import to_tensors
 from clearhead.training.recipes import default_recipe, recipe
 from clearhead.training.session import Session
+from clearhead.training.task import Further
 from clearhead.training.tasks import TASKS
 
 SMALL: dict[str, Any] = {
@@ -191,11 +192,11 @@ def test_a_trained_classifier_chooses_and_is_assessed(table: Path) -> None:
     assert classifier.classify(texts[1:])[0].probability == pytest.approx(choices[1].probability, abs=1e-6)
     with pytest.raises(UserError, match="Text 2 is empty"):
         classifier.classify(["x", " "])
-    own = TASKS["classify"].assess(loaded, None, stride=None)
+    own = TASKS["classify"].assess(loaded, None, Further())
     parts = session.run.data()["split"]
     assert own["tokens_scored"] == parts["validation_rows"]
     assert own["baselines"]["bag of words"]["metrics"]["accuracy"] > 0
-    every = TASKS["classify"].assess(loaded, str(table), stride=None)
+    every = TASKS["classify"].assess(loaded, str(table), Further())
     assert every["tokens_scored"] == 211
     right = sum(
         c.label == s.label
@@ -203,7 +204,7 @@ def test_a_trained_classifier_chooses_and_is_assessed(table: Path) -> None:
     )
     assert every["metrics"]["accuracy"] == pytest.approx(right / 211)
     with pytest.raises(UserError, match="--stride"):
-        TASKS["classify"].assess(loaded, None, stride=2)
+        TASKS["classify"].assess(loaded, None, Further(stride=2))
 
 
 def test_each_verb_refuses_the_other_kind_of_run(table: Path, place: Path) -> None:

@@ -112,6 +112,12 @@ def test_the_cpu_is_trusted() -> None:
     devices.require_right(replace(SMALL, width=20), Runtime())
 
 
+def test_the_cpu_is_asked_for_gradients() -> None:
+    with pytest.raises(UserError, match=r"set model\.kernel = fused"):
+        devices.require_right(replace(SMALL, kernel="flex"), Runtime())
+    devices.require_right(replace(SMALL, context_length=1), Runtime())
+
+
 def test_the_devices_of_this_machine_can_be_named() -> None:
     assert available_devices()[0] == "cpu"
     assert all(describe_device(name) for name in available_devices())

@@ -21,7 +21,7 @@ from clearhead.model.config import GptConfig
 from clearhead.store import checkpoint
 from clearhead.text.batches import Batch, ShuffledWindows
 from clearhead.text.shards import in_memory
-from clearhead.training import fit, guard
+from clearhead.training import fit, guard, reproduce
 from clearhead.training.config import RunConfig, TrainConfig
 from clearhead.training.guard import Recent
 from clearhead.training.loop import Hooks, steps
@@ -251,6 +251,19 @@ def test_a_run_that_went_back_resumes_exactly(place: Path) -> None:
     again, _ = resume(parts, objective)
     assert again.state.skipped == whole.state.skipped
     assert same_weights(whole, again)
+
+
+def test_a_run_that_went_back_can_be_made_anew(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its record holds the last two steps alone, and not the one that it went back to."""
+    session = create(place, **{"train.save_every": 2, "train.evaluate_every": 100, "train.keep": "newest"})
+    objective = bad_on([10, 11, 12], bad_loss(math.nan), session.batches)
+    train(session, objective)
+    assert session.run.steps() == [16, 18]
+    rebuild = reproduce.rebuild
+    monkeypatch.setattr(reproduce, "rebuild", lambda *given: replace(rebuild(*given), objective=objective))
+    found = reproduce.reproduce(session.run, place / "again")
+    assert found.equal
+    assert len(found.compared) >= 4
 
 
 def test_after_three_returns_it_stops(place: Path) -> None:

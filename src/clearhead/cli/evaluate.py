@@ -20,16 +20,20 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--stride", type=positive, metavar="N", help="also score with windows that move on by N targets"
     )
+    parser.add_argument(
+        "--weights", choices=["bf16", "int8"], help="also score with weights rounded so, as sample --weights reads"
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     args = parser.parse(arguments)
     from clearhead.core.runtime import use_threads
     from clearhead.store.load import load
+    from clearhead.training.task import Further
     from clearhead.training.tasks import TASKS
 
     use_threads()
     loaded = load(args.run)
     task = loaded.description.get("task", "lm")
-    result = TASKS[task].assess(loaded, args.text, stride=args.stride)
+    result = TASKS[task].assess(loaded, args.text, Further(stride=args.stride, weights=args.weights))
     for notice in loaded.notices:
         console(stderr=True).print(notice)
     if args.json:
@@ -48,6 +52,8 @@ def show(result: Mapping[str, Any]) -> None:
     rows = [(f"{result['run']}@{result['step']}", result["nats_per_token"], result["bits_per_byte"])]
     if "nats_per_token_sliding" in result:
         rows.append(("with sliding windows", result["nats_per_token_sliding"], None))
+    if "nats_per_token_rounded" in result:
+        rows.append((f"with weights in {result['weights']}", result["nats_per_token_rounded"], None))
     for name, values in (result["baselines"] or {}).items():
         rows.append((name, values["nats_per_token"], values["bits_per_byte"]))
     if result["floor"]:

@@ -47,43 +47,45 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
 def digest(run: Run) -> dict[str, Any]:
     """Return the figures of a run that a list shows."""
     from clearhead.core.events import read
+    from clearhead.core.files import manifest
 
-    events = read(run.path)
+    manifest(run.path)  # of a format that is known
+    description, events = run.describe(), read(run.path)
     evaluated = [e for e in events if e["event"] == "evaluated" and e["split"] == "validation"]
     stopped = [e for e in events if e["event"] == "stopped"]
     last = events[-1] if events else {"step": 0, "seconds": 0.0}
     return {
         "run": run.name,
         "path": str(run.path),
-        "created": run.describe().get("created"),
-        "unit": run.describe().get("unit", "token"),
-        "parameters": run.describe().get("parameters", {}).get("total"),
+        "created": description.get("created"),
+        "unit": description.get("unit", "token"),
+        "parameters": description.get("parameters", {}).get("total"),
         "step": last["step"],
         "seconds": last["seconds"],
         "nats_per_token": evaluated[-1]["nats_per_token"] if evaluated else None,
         "bits_per_byte": evaluated[-1]["bits_per_byte"] if evaluated else None,
         "metrics": evaluated[-1].get("metrics", {}) if evaluated else {},
-        "reason": stopped[-1]["reason"] if stopped else "imported" if "imported" in run.describe() else None,
+        "reason": stopped[-1]["reason"] if stopped else "imported" if "imported" in description else None,
     }
 
 
-def digest_or_damage(run: Run) -> dict[str, Any]:
-    """Return a run's figures, or what is wrong with its files."""
+def digest_or_trouble(run: Run) -> dict[str, Any]:
+    """Return a run's figures, or why its files cannot be read."""
     try:
         return digest(run)
     except UserError as error:
-        return {"run": run.name, "path": str(run.path), "damage": str(error)}
+        return {"run": run.name, "path": str(run.path), "trouble": str(error)}
 
 
 def list_runs(parser: Parser, arguments: Sequence[str]) -> int:
-    """Print a line for each run, the oldest first; a damaged one is named as such."""
+    """Print a line for each run, the oldest first; one that cannot be read is named as such."""
     parser.add_argument("--json", action="store_true", help="print as JSON")
     args = parser.parse(arguments)
     from clearhead.core.run import all_runs, runs_folder
     from clearhead.show.readable import duration
     from clearhead.show.terminal import table
 
-    found = [digest_or_damage(each) for each in all_runs()]
+    found = [digest_or_trouble(each) for each in all_runs()]
     if args.json:
         print_json(found)
         return 0
@@ -91,8 +93,8 @@ def list_runs(parser: Parser, arguments: Sequence[str]) -> int:
         console().print(f"There is no run in {runs_folder()} yet; clearhead train my.txt makes one.")
         return 0
     rows = [
-        (each["run"], None, None, None, "", f"damaged: {each['damage']}")
-        if "damage" in each
+        (each["run"], None, None, None, "", f"cannot be read: {each['trouble']}")
+        if "trouble" in each
         else (
             each["run"],
             each["parameters"],

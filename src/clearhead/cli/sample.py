@@ -21,11 +21,12 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
     add_arguments(parser)
     args = parser.parse(arguments)
     from clearhead.core.runtime import use_threads
+    from clearhead.generation.engine import worth_sharing
     from clearhead.generation.writer import Writer
     from clearhead.store.load import load
 
-    use_threads(1)  # a token at a time is too little work to be shared
     writer = Writer(load(args.run))
+    use_threads(None if worth_sharing(writer.loaded.model, args.samples) else 1)
     for notice in writer.loaded.notices:
         console(stderr=True).print(notice)
     prompt = read_prompt(writer, args)
@@ -54,6 +55,12 @@ def add_arguments(parser: Parser) -> None:
     add("--stop", action="append", default=[], metavar="TEXT", help="end before this; can be given several times")
     add("--seed", type=whole, default=1, metavar="N", help="the same seed writes the same text (1)")
     add("--no-cache", action="store_true", help="read the whole window each time: same text, slower")
+    add(
+        "--weights",
+        choices=["fp32", "bf16", "int8"],
+        default="fp32",
+        help="rounded ones are faster in a large model: int8 for few samples, bf16 for many; see eval (fp32)",
+    )
     add("--unknown", choices=["refuse", "drop"], default="refuse", help="a prompt's unknown characters (refuse)")
     add("--json", action="store_true", help="print the texts as JSON")
     add("-q", "--quiet", action="store_true", help="print the written text without the prompt")
@@ -88,6 +95,7 @@ def request_of(prompt: Prompt, args: argparse.Namespace) -> Request:
         stop=tuple(args.stop),
         seed=args.seed,
         use_cache=not args.no_cache,
+        weights=args.weights,
     )
 
 

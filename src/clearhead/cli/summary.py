@@ -144,7 +144,11 @@ class Summary:
             out.print("Nothing was learned yet.")
             return
         if self._last.get("message") == COMPLETE_ALREADY:
-            out.print(f"The run is complete already, at step {state.step}; --steps makes it longer.")
+            longer = f"--resume {self._name()} --steps {state.plan.steps * 2}"
+            out.print(
+                f"The run is complete already, at step {state.step}; {program} train {longer} makes it longer.",
+                soft_wrap=True,
+            )
         if self._final:
             out.print()
             out.print(self._comparison())
@@ -187,10 +191,14 @@ class Summary:
             print_written(out, text)
         rule(out)
 
-    def _print_next(self, out: Console, program: str) -> None:
-        path, state = self.session.run.path, self.session.state
+    def _name(self) -> str:
+        """Return the run's name as it can be typed."""
+        path = self.session.run.path
         is_below = path.parent.resolve() == runs_folder().resolve()
-        name = shlex.quote(path.name if is_below else str(path))
+        return shlex.quote(path.name if is_below else str(path))
+
+    def _print_next(self, out: Console, program: str) -> None:
+        state, name = self.session.state, self._name()
         use = USES[self.session.task.kind].command.format(run=name)
         if state.step < state.plan.steps:
             commands = [f"train --resume {name}", f"eval {name}", use]

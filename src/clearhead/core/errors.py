@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -16,6 +17,10 @@ class UserError(Exception):
 class DamagedFile(UserError):
     """A stored file is not what was written: a hash, a length or a format does not fit."""
 
+    def with_advice(self, advice: str) -> DamagedFile:
+        """Return the same sentence, continued by what can be done."""
+        return DamagedFile(f"{str(self).removesuffix('.')}; {advice}.")
+
 
 class BrokenModel(UserError):
     """A model computes numbers that are not finite."""
@@ -27,6 +32,14 @@ class CannotWrite(UserError):
 
 class NewerFormat(UserError):
     """A stored file was written by a newer version of the program than this one."""
+
+
+def newer_format(path: Path, number: int, known: int) -> NewerFormat:
+    """Return the sentence about a stored file whose format this version does not know yet."""
+    return NewerFormat(
+        f"{path} was written by a newer version of clearhead: it has format {number}, and this one reads up to "
+        f"{known}; update clearhead (pip install --upgrade clearhead)."
+    )
 
 
 OUT_OF_MEMORY = ("allocate memory", "out of memory", "not enough memory")

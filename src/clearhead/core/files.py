@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from clearhead.core.errors import CannotWrite, DamagedFile, NewerFormat, UserError
+from clearhead.core.errors import CannotWrite, DamagedFile, UserError, newer_format
 
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
@@ -146,7 +146,7 @@ def manifest(folder: Path) -> dict[str, dict[str, Any]]:
     path = folder / MANIFEST
     content = read_json(path)
     if isinstance(content, dict) and isinstance(content.get("format"), int) and content["format"] > MANIFEST_FORMAT:
-        raise NewerFormat(f"{path} has format {content['format']}, which a newer version wrote: update the program.")
+        raise newer_format(path, content["format"], MANIFEST_FORMAT)
     if not _is_manifest(content) or to_json(content).encode() != path.read_bytes():
         raise DamagedFile(f"{path} is not a manifest as it was written.")
     files: dict[str, dict[str, Any]] = content["files"]

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from clearhead.core.errors import DamagedFile, NewerFormat, UserError, nearest
+from clearhead.core.errors import DamagedFile, UserError, nearest, newer_format
 from clearhead.core.files import lock, new_folder, read_json, remove_folder, to_json, verify_folder, write_atomically
 from clearhead.core.migrations import FORMAT, migrate
 
@@ -93,8 +93,17 @@ class Run:
         return read_versioned(self.path / DATA_FILE)
 
     def verify(self) -> None:
-        """Check the files that were written once, before step 1, against their hashes."""
-        verify_folder(self.path)
+        """Check the files that were written once, before step 1, against their hashes.
+
+        Raises:
+            DamagedFile: names the first one that is missing or differs.
+        """
+        try:
+            verify_folder(self.path)
+        except DamagedFile as error:
+            raise error.with_advice(
+                f"put it back from a copy (clearhead runs verify {self.path} names all that is damaged)"
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +125,7 @@ def read_versioned(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("format"), int) or content["format"] < 1:
         raise DamagedFile(f"{path} is not a file of this program's: it has no format number.")
     if content["format"] > FORMAT:
-        raise NewerFormat(
-            f"{path} has format {content['format']}, and this version reads up to {FORMAT}: "
-            "update the program (pip install --upgrade clearhead)."
-        )
+        raise newer_format(path, content["format"], FORMAT)
     try:
         migrated = migrate(path.name, content)
     except (KeyError, TypeError):

@@ -13,11 +13,15 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from clearhead.core.errors import UserError
+from clearhead.generation.products import Weights
 from clearhead.generation.sampling import Sampling, distribution, draw
-from clearhead.generation.step import Step, one_token_step
+from clearhead.generation.step import Step, one_token_step, require_steps
 from clearhead.text.tokenizer import Tokenizer
 
 UNIFORMS_AT_ONCE = 256
+
+SHARED_FROM = 2**22
+"""From so many products of a weight and a state on, a step is worth sharing between threads."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +35,8 @@ class Request:
         stop: texts at which a sample ends; they are not part of it.
         seed: sample i draws from (seed, i), whatever the other samples do.
         use_cache: keep what was read; without it each token reads its whole window again.
+        weights: what new tokens are read with: the model's own numbers, or rounded ones, which is faster on a CPU for
+            a large model (int8: few samples, bf16: many) and costs some loss, which `clearhead eval` measures.
 
     Raises:
         UserError: a number is too small.
@@ -43,12 +49,15 @@ class Request:
     stop: tuple[str, ...] = ()
     seed: int = 1
     use_cache: bool = True
+    weights: Weights = "fp32"
 
     def __post_init__(self) -> None:
         assert len(self.prompt), "`prompt_ids` gives every prompt at least one id"
         for name, lowest in {"samples": 1, "num_tokens": 1, "seed": 0}.items():
             if getattr(self, name) < lowest:
                 raise UserError(f"{name} must be at least {lowest}, not {getattr(self, name)}.")
+        if self.weights != "fp32" and not self.use_cache:
+            raise UserError(f"With weights = {self.weights} tokens are read through the cache; leave use_cache on.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +107,8 @@ def window_start(num_tokens: int, context_length: int) -> int:
 class Reader:
     """Gives a model's logits for the next token of growing rows, through a cache or without one."""
 
-    def __init__(self, model: Any, tokens: Int[Tensor, "B N"], *, use_cache: bool) -> None:
-        self.model, self.count = model, tokens.size(1)
+    def __init__(self, model: Any, tokens: Int[Tensor, "B N"], *, use_cache: bool, weights: Weights = "fp32") -> None:
+        self.model, self.weights, self.count = model, weights, tokens.size(1)
         self.context_length = int(model.context_length)
         self.start = window_start(self.count, self.context_length)
         # Filled as tokens come; a window that is full moves its last half to the front.
@@ -107,11 +116,13 @@ class Reader:
         self._hold(tokens[:, self.start :])
         new_cache = getattr(model, "new_cache", None) if use_cache else None
         self.cache = new_cache(tokens.size(0)) if new_cache else None
+        if weights != "fp32":
+            require_steps(model)
 
     @cached_property
     def step(self) -> Step | None:
         """What reads a single token faster than the model does, where there is such a thing."""
-        return one_token_step(self.model, self.cache)
+        return one_token_step(self.model, self.cache, self.weights)
 
     @property
     def window(self) -> Int[Tensor, "B T"]:
@@ -216,6 +227,11 @@ def luck(samples: Sequence[Sample]) -> Iterator[Float64[Tensor, " B"]]:
         yield from torch.stack([sample.uniforms(UNIFORMS_AT_ONCE) for sample in samples], dim=1)
 
 
+def worth_sharing(model: torch.nn.Module, samples: int) -> bool:
+    """Say whether a new token of every sample is so much work that several threads do it faster than one."""
+    return samples * sum(parameter.numel() for parameter in model.parameters()) >= SHARED_FROM
+
+
 def sample_seed(seed: int, number: int) -> int:
     """Return the seed of one sample's random numbers."""
     return (seed * 1_000_003 + number * 7_919 + 1) % 2**63
@@ -229,7 +245,7 @@ def generate(model: torch.nn.Module, tokenizer: Tokenizer, request: Request) -> 
     """
     device = next(model.parameters()).device
     prompt = torch.tensor([list(request.prompt)] * request.samples, dtype=torch.long, device=device)
-    reader = Reader(model, prompt, use_cache=request.use_cache)
+    reader = Reader(model, prompt, use_cache=request.use_cache, weights=request.weights)
     samples = [Sample(tokenizer, request, number) for number in range(request.samples)]
     going = set(range(request.samples))
     never = torch.from_numpy(tokenizer.unseen).long()

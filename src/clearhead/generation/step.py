@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int
 from torch import Tensor, nn
 
+from clearhead.core.errors import UserError
+from clearhead.generation.products import PRODUCTS, Map, Product, Rows, Weights
 from clearhead.model.attention import QK_NORM_EPSILON, Attention
 from clearhead.model.cache import Cache, Slot
 from clearhead.model.layers import (
@@ -41,10 +43,6 @@ LARGEST_FOLDED = 2**26
 """The most parameters of a model that is folded, since folding copies its matrices (here 256 MB)."""
 
 TURNS_AT_ONCE = 64
-
-Rows = Float32[np.ndarray, "B _"]
-Map = Callable[[Rows], Rows]
-"""From the states of one position in each row of a batch to other states."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,25 +68,27 @@ class Step:
     """A model that reads one token more in each row of a batch, with its weights as they are now.
 
     It reads and writes the cache that it was made with, so it may take turns with the model itself.
+
+    Args:
+        product: how it multiplies.
     """
 
-    def __init__(self, model: GPT, cache: Cache) -> None:
-        self.model, self.cache = model, cache
+    def __init__(self, model: GPT, cache: Cache, product: Product) -> None:
+        self.model, self.cache, self.mask = model, cache, model.mask
         rows = next(iter(cache)).keys.size(0)
         self.turns: list[Float32[np.ndarray, "D D"]] = []
         self.embed = fold_embedding(model)
         self.layers: list[Layer] = []
         self.folded: list[Slot] = []
         for block, slot in zip(model.blocks, cache, strict=True):
-            layer = fold_block(cast(Block, block), slot)
+            layer = fold_block(cast(Block, block), slot, product)
             if layer is not None:
                 self.folded.append(slot)
             self.layers.append(layer or as_it_is(cast(Block, block), model, slot))
-        self.head = fold_head(model, rows)
+        self.head = fold_head(model, rows, product)
 
-    @torch.inference_mode()
     def __call__(self, tokens: Int[Tensor, " B"]) -> Float[Tensor, "B V"]:
-        """Return the logits of the token after these, and keep these in the cache."""
+        """Return the logits of the token after these, and keep these in the cache. Gradients have to be off."""
         start = self.cache.offset
         place = self.place(start)
         x = self.embed(tokens, start)
@@ -101,8 +101,7 @@ class Step:
 
     def place(self, index: int) -> Place:
         """Return what a position decides, as the model's own positions say."""
-        model = self.model
-        return Place(index, self._turn(index), model.mask, model.positions.bias(1, index + 1))
+        return Place(index, self._turn(index), self.mask, self.model.positions.bias(1, index + 1))
 
     def _turn(self, index: int) -> Float32[np.ndarray, "D D"] | None:
         positions = self.model.positions
@@ -118,15 +117,52 @@ class Step:
         return self.turns[index]
 
 
-def one_token_step(model: nn.Module, cache: Cache | None) -> Step | None:
+def one_token_step(model: nn.Module, cache: Cache | None, weights: Weights = "fp32") -> Step | None:
     """Return a model's `Step` through a cache, or None where the model itself has to read every token."""
-    if cache is None or not isinstance(model, GPT) or not as_built(model, GPT) or model.training:
+    if cache is None or not can_be_folded(model):
         return None
+    too_large = weights == "fp32" and sum(parameter.numel() for parameter in model.parameters()) > LARGEST_FOLDED
+    return None if too_large else Step(model, cache, PRODUCTS[weights])
+
+
+def can_be_folded(model: nn.Module) -> TypeGuard[GPT]:
+    """Say whether a model is a GPT as it was built, in fp32 on the CPU, and not in training."""
+    if not isinstance(model, GPT) or not as_built(model, GPT) or model.training:
+        return False
     weight = model.unembedding.weight
-    if weight.device.type != "cpu" or weight.dtype != torch.float32:
-        return None
-    too_large = sum(parameter.numel() for parameter in model.parameters()) > LARGEST_FOLDED
-    return None if too_large else Step(model, cache)
+    return weight.device.type == "cpu" and weight.dtype == torch.float32
+
+
+def require_steps(model: nn.Module) -> GPT:
+    """Return a model that can be read by steps with rounded weights.
+
+    Raises:
+        UserError: it cannot be folded, or it keeps no cache.
+    """
+    if can_be_folded(model) and not model.reads_ahead:
+        return model
+    raise UserError("Rounded weights are for a GPT in fp32 on the CPU that keeps a cache; leave weights at fp32.")
+
+
+class StepByStep(nn.Module):
+    """A model that reads every token by a step, as writing does; scoring it measures what rounded weights cost.
+
+    Raises:
+        UserError: steps are not for this model.
+    """
+
+    def __init__(self, model: nn.Module, weights: Weights) -> None:
+        super().__init__()
+        self.model, self.weights = require_steps(model), weights
+        self.context_length, self.vocabulary_size = self.model.context_length, self.model.vocabulary_size
+        self.mask = self.model.mask
+
+    def forward(self, tokens: Int[Tensor, "B T"], *, mask: Mask | None = None) -> Float[Tensor, "B T V"]:
+        """Return the logits of each position's next token; gradients have to be off."""
+        step = one_token_step(self.model, self.model.new_cache(tokens.size(0)), self.weights)
+        assert step is not None
+        step.mask = self.mask if mask is None else mask
+        return torch.stack([step(column) for column in tokens.unbind(dim=1)], dim=1)
 
 
 def as_built(module: nn.Module | None, kind: type[nn.Module]) -> bool:
@@ -147,30 +183,10 @@ def as_it_is(block: Block, model: GPT, slot: Slot) -> Layer:
 
     def layer(x: Rows, place: Place) -> Rows:
         states = torch.from_numpy(x)[:, None]
-        out: Tensor = block(states, mask=model.mask, positions=model.positions, slot=slot)
+        out: Tensor = block(states, mask=place.mask, positions=model.positions, slot=slot)
         return out[:, 0].numpy()
 
     return layer
-
-
-def product(rows: int, *layers: nn.Linear) -> Map:
-    """Return what all the layers make of the same states, side by side.
-
-    The matrices stand as one, turned and packed, which multiplies one row fastest. The result is overwritten by the
-    next call.
-    """
-    weight = torch.cat([layer.weight.detach() for layer in layers]).t().contiguous()
-    biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
-    bias = torch.cat(biases).numpy() if biases else None
-    given, made = torch.empty(rows, weight.size(0)), torch.empty(rows, weight.size(1))
-    x_given, x_made = given.numpy(), made.numpy()
-
-    def multiply(x: Rows) -> Rows:
-        np.copyto(x_given, x)
-        torch.mm(given, weight, out=made)
-        return x_made if bias is None else x_made + bias
-
-    return multiply
 
 
 def rms(width: int, epsilon: float) -> Callable[[np.ndarray], np.ndarray]:
@@ -204,20 +220,20 @@ def fold_norm(norm: nn.Module) -> Map | None:
     return None
 
 
-def fold_block(block: Block, slot: Slot) -> Layer | None:
+def fold_block(block: Block, slot: Slot, product: Product) -> Layer | None:
     """Return a block, or None where one of its parts is of another kind."""
     if not as_built(block, Block) or block.residual is not pre_norm:
         return None
-    attend = fold_attention(block.attention_norm, block.attention, slot)
-    think = fold_feed_forward(block.feed_forward_norm, block.convolution, block.feed_forward, slot)
+    attend = fold_attention(block, slot, product)
+    think = fold_feed_forward(block, slot, product)
     if attend is None or think is None:
         return None
     return lambda x, place: think(attend(x, place))
 
 
-def fold_attention(norm: nn.Module, attention: nn.Module, slot: Slot) -> Layer | None:
+def fold_attention(block: Block, slot: Slot, product: Product) -> Layer | None:
     """Return x + attention(norm(x)) for one position: one product gives q, k and v; the kernel is the model's own."""
-    normalize = fold_norm(norm)
+    normalize, attention = fold_norm(block.attention_norm), block.attention
     if normalize is None or not isinstance(attention, Attention) or not as_built(attention, Attention):
         return None
     layers = (attention.query, attention.key, attention.value, attention.output)
@@ -245,15 +261,13 @@ def fold_attention(norm: nn.Module, attention: nn.Module, slot: Slot) -> Layer |
     return layer
 
 
-def fold_feed_forward(
-    norm: nn.Module, convolution: ShortConvolution | None, layer: nn.Module | None, slot: Slot
-) -> Map | None:
+def fold_feed_forward(block: Block, slot: Slot, product: Product) -> Map | None:
     """Return x + feed_forward(convolution(norm(x))) for one position."""
-    if layer is None:
+    if block.feed_forward is None:
         return lambda x: x
-    normalize, think = fold_norm(norm), fold_thought(layer, slot.keys.size(0))
-    mix = fold_convolution(convolution, slot)
-    if normalize is None or think is None or mix is None:
+    normalize, mix = fold_norm(block.feed_forward_norm), fold_convolution(block.convolution, slot)
+    think = fold_thought(block.feed_forward, slot.keys.size(0), product)
+    if normalize is None or mix is None or think is None:
         return None
     return lambda x: x + think(mix(normalize(x)))
 
@@ -277,7 +291,7 @@ def fold_convolution(convolution: ShortConvolution | None, slot: Slot) -> Map | 
     return mix
 
 
-def fold_thought(layer: nn.Module, rows: int) -> Map | None:
+def fold_thought(layer: nn.Module, rows: int, product: Product) -> Map | None:
     """Return a feed-forward layer; a gated one's two matrices that read x are one."""
     if isinstance(layer, SwiGLU) and as_built(layer, SwiGLU):
         both, close, hidden = product(rows, layer.gate, layer.up), product(rows, layer.output), layer.up.out_features
@@ -326,7 +340,7 @@ def fold_embedding(model: GPT) -> Callable[[Int[Tensor, " B"], int], Rows]:
     return embed
 
 
-def fold_head(model: GPT, rows: int) -> Map:
+def fold_head(model: GPT, rows: int, product: Product) -> Map:
     """Return the final norm and the head."""
     normalize = fold_norm(model.final_norm) or (lambda x: model.final_norm(torch.from_numpy(x)).numpy())
     head, cap = product(rows, model.unembedding), model.config.logit_softcap

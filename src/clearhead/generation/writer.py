@@ -12,6 +12,7 @@ from jaxtyping import Float64
 from clearhead.core.config import build
 from clearhead.core.errors import UserError
 from clearhead.generation.engine import Request, Token, generate, prompt_ids, write
+from clearhead.generation.products import Weights
 from clearhead.generation.sampling import Sampling
 from clearhead.generation.score import text_nats
 from clearhead.store.load import Loaded, require_task
@@ -64,11 +65,13 @@ class Writer:
         stop: Sequence[str] = (),
         seed: int = 1,
         use_cache: bool = True,
+        weights: Weights = "fp32",
         **sampling: Any,
     ) -> list[str]:
         """Return texts that continue a prompt, without the prompt.
 
         Args:
+            weights: see `Request`.
             sampling: temperature, top_k, top_p, min_p, repetition_penalty; see `Sampling`.
 
         Raises:
@@ -82,6 +85,7 @@ class Writer:
             stop=tuple(stop),
             seed=seed,
             use_cache=use_cache,
+            weights=weights,
         )
         return write(self.loaded.model, self.loaded.tokenizer, request)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ MODEL_FILE = "model.safetensors"
 AVERAGE_FILE = "average.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "state.json"
+
+SPACED_IN_A_TENFOLD = 8
+"""How many steps stay to be looked at between one step and its tenfold; a run of 10,000 steps keeps 31 in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,10 @@ def load(run: Run, step: int) -> Checkpoint:
     if not folder.is_dir():
         have = ", ".join(str(number) for number in run.steps()) or "none"
         raise UserError(f"{run.path} has no saved step {step}; it has {have}.")
-    verify_step(folder)
+    try:
+        verify_step(folder)
+    except DamagedFile as error:
+        raise error.with_advice(whole_instead(run)) from None
     average, optimizer = holds(folder, AVERAGE_FILE), holds(folder, OPTIMIZER_FILE)
     return Checkpoint(
         step=step,
@@ -103,11 +110,16 @@ def verify_step(folder: Path) -> None:
 
 def is_whole(folder: Path) -> bool:
     """Say whether every file of a stored step is what was written."""
+    return damage(folder) is None
+
+
+def damage(folder: Path) -> DamagedFile | None:
+    """Return what is wrong with a stored step, if anything is."""
     try:
         verify_step(folder)
-    except DamagedFile:
-        return False
-    return True
+    except DamagedFile as error:
+        return error
+    return None
 
 
 def read_state(folder: Path) -> dict[str, Any]:
@@ -128,8 +140,8 @@ def _names_a_step(named: Any) -> bool:
     return isinstance(named, dict) and isinstance(named.get("step"), int) and named.get("weights") in ("raw", "average")
 
 
-def search(run: Run, *, resumable: bool = True) -> tuple[int | None, list[str]]:
-    """Return the newest step that is whole, if there is one, and a sentence for each newer one that is not.
+def search(run: Run, *, resumable: bool = True) -> tuple[int | None, list[DamagedFile]]:
+    """Return the newest step that is whole, if there is one, and what is wrong with each newer one that is not.
 
     Args:
         resumable: only steps that hold the optimizers' memory count.
@@ -137,22 +149,36 @@ def search(run: Run, *, resumable: bool = True) -> tuple[int | None, list[str]]:
     Raises:
         DamagedFile: steps are there, but none is whole.
     """
-    troubles: list[str] = []
+    troubles: list[DamagedFile] = []
     for step in reversed(run.steps()):
         folder = run.step_folder(step)
-        try:
-            verify_step(folder)
-        except DamagedFile as error:
-            troubles.append(str(error))
-            continue
-        if not resumable or holds(folder, OPTIMIZER_FILE):
+        if found := damage(folder):
+            troubles.append(found)
+        elif not resumable or holds(folder, OPTIMIZER_FILE):
             return step, troubles
     if troubles:
-        raise DamagedFile(f"No saved step of {run.path} is whole: {troubles[0]}")
+        advice = f"clearhead runs verify {run.path} names all that is damaged"
+        raise DamagedFile(f"No saved step of {run.path} is whole: {troubles[0]}").with_advice(advice)
     return None, troubles
 
 
-def newest(run: Run, *, resumable: bool = True) -> tuple[int, list[str]]:
+def passed_over(troubles: Sequence[DamagedFile], step: int) -> tuple[str, ...]:
+    """Return a sentence about damaged steps and the one that is used in their place; none where all are whole."""
+    if not troubles:
+        return ()
+    others = f" (and {len(troubles) - 1} more damaged)" if len(troubles) > 1 else ""
+    return (str(troubles[0].with_advice(f"using step {step} instead{others}")),)
+
+
+def whole_instead(run: Run) -> str:
+    """Return what to do about a damaged step that was asked for by its number."""
+    for step in reversed(run.steps()):
+        if is_whole(run.step_folder(step)):
+            return f"{run.path}@{step} is whole"
+    return f"clearhead runs verify {run.path} names all that is damaged"
+
+
+def newest(run: Run, *, resumable: bool = True) -> tuple[int, list[DamagedFile]]:
     """Return what `search` finds.
 
     Raises:
@@ -164,26 +190,28 @@ def newest(run: Run, *, resumable: bool = True) -> tuple[int, list[str]]:
     return step, troubles
 
 
-def best(run: Run) -> tuple[int, str, list[str]]:
-    """Return the best step, which of its weights count ("raw" or "average"), and sentences about damaged steps.
+def best(run: Run) -> tuple[int, str, list[DamagedFile]]:
+    """Return the best step, which of its weights count ("raw" or "average"), and what is wrong with damaged steps.
 
     The newest whole step's state names it; before the first evaluation the newest step stands in.
     """
     step, troubles = newest(run, resumable=False)
     named = read_state(run.step_folder(step))["best"]
-    if named and is_whole(run.step_folder(named["step"])):
-        return named["step"], named["weights"], troubles
     if named:
-        troubles.append(f"The best step, {named['step']}, is damaged or missing; step {step} is used in its place.")
+        found = damage(run.step_folder(named["step"]))
+        if found is None:
+            return named["step"], named["weights"], troubles
+        troubles.append(DamagedFile(f"The best step is damaged: {found}"))
     return step, "average" if holds(run.step_folder(step), AVERAGE_FILE) else "raw", troubles
 
 
-def rotate(run: Run, keep: str, spaced: frozenset[int]) -> None:
+def rotate(run: Run, keep: str, spaced: frozenset[int], whole: frozenset[int] = frozenset()) -> None:
     """Remove saved steps that need not stay, once the newest one verifies.
 
     Args:
         keep: "newest" leaves the best and the newest two, "spaced" also the weights of the steps in `spaced`, "all"
             every step.
+        whole: steps that stay as they are in any case.
     """
     if keep == "all":
         return
@@ -194,7 +222,7 @@ def rotate(run: Run, keep: str, spaced: frozenset[int]) -> None:
     resumable = [number for number in run.steps() if is_resumable(run.step_folder(number))]
     stay = {*resumable[-2:], named["step"]} if named else set(resumable[-2:])
     for number in run.steps():
-        if number in stay:
+        if number in stay or number in whole:
             continue
         if keep == "spaced" and number in spaced:
             strip(run, number)
@@ -237,11 +265,13 @@ def holds(folder: Path, name: str) -> bool:
     return name in manifest(folder)
 
 
-def log_spaced(steps: int, count: int = 30) -> frozenset[int]:
-    """Return about `count` steps between 1 and `steps`, each further from the last by the same factor."""
-    if steps <= count:
-        return frozenset(range(1, steps + 1))
-    return frozenset(round(steps ** (index / (count - 1))) for index in range(count))
+def log_spaced(steps: int) -> frozenset[int]:
+    """Return steps up to `steps`, dense at first: each is further than the last by the same factor, but for rounding.
+
+    Which they are does not depend on where a run ends, so one that is made longer keeps those that it has.
+    """
+    last = math.floor(SPACED_IN_A_TENFOLD * math.log10(steps))
+    return frozenset(round(10 ** (index / SPACED_IN_A_TENFOLD)) for index in range(last + 1))
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:

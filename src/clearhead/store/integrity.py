@@ -42,7 +42,8 @@ class Findings:
 
 def inspect(run: Run) -> Findings:
     """Compare every file of a run with its hash or checksums; what damage is found is told, not raised."""
-    troubles = [*_troubles_of_folder(run.path, _grows(run)), *_troubles_of_events(run)]
+    troubles = [*_troubles_of_folder(run.path, _grows(run))] or [*_troubles_of_contents(run)]
+    troubles += _troubles_of_events(run)
     files = _count(run.path) + 1
     good = []
     for entry in sorted(run.checkpoints.iterdir()) if run.checkpoints.is_dir() else ():
@@ -83,6 +84,15 @@ def _troubles_of_folder(folder: Path, spared: frozenset[Path]) -> Iterator[str]:
     for file in _files_below(folder, spared):
         if file not in known:
             yield f"{file} does not belong there: the manifest does not list it."
+
+
+def _troubles_of_contents(run: Run) -> Iterator[str]:
+    """Yield a sentence for each description that does not say what this version reads, though its hash fits."""
+    for read in (run.describe, run.data):
+        try:
+            read()
+        except UserError as error:
+            yield str(error)
 
 
 def _files_below(folder: Path, spared: frozenset[Path]) -> Iterator[Path]:

@@ -60,7 +60,7 @@ def load_selection(selection: Selection, *, model: nn.Module | None = None) -> L
     if weights == "average" and stored.average is not None:
         tensors.update(stored.average)
     checkpoint.load_model_tensors(model, tensors)
-    return Loaded(run, step, model.eval(), tokenizer, description, tuple(notices))
+    return Loaded(run, step, model.eval(), tokenizer, description, notices)
 
 
 VERBS = {"lm": "sample", "classify": "classify", "translate": "translate"}
@@ -90,14 +90,15 @@ def tokenizer_of(run: Run) -> Tokenizer:
     return tokenizer
 
 
-def find_step(selection: Selection) -> tuple[int, str, list[str]]:
+def find_step(selection: Selection) -> tuple[int, str, tuple[str, ...]]:
     """Return the step that a selection means, which of its weights count, and notices."""
     if selection.step == "best":
-        return checkpoint.best(selection.run)
+        step, weights, troubles = checkpoint.best(selection.run)
+        return step, weights, checkpoint.passed_over(troubles, step)
     if selection.step == "last":
-        step, notices = checkpoint.newest(selection.run, resumable=False)
-        return step, "average", notices
-    return int(selection.step), "average", []
+        step, troubles = checkpoint.newest(selection.run, resumable=False)
+        return step, "average", checkpoint.passed_over(troubles, step)
+    return int(selection.step), "average", ()
 
 
 def model_config(description: dict[str, Any]) -> AnyModelConfig:

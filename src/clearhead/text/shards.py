@@ -18,7 +18,7 @@ from typing import IO, Any, Literal
 import numpy as np
 from jaxtyping import Int32, Int64, Integer, UInt16, UInt32
 
-from clearhead.core.errors import DamagedFile, NewerFormat, UserError
+from clearhead.core.errors import DamagedFile, NewerFormat, UserError, newer_format
 from clearhead.core.files import new_folder, read_json, sha256, to_json, write_atomically
 from clearhead.text.corpus import Piece
 from clearhead.text.split import Split
@@ -340,7 +340,7 @@ def _read_index(folder: Path) -> dict[str, Any]:
     if not isinstance(index, dict) or not isinstance(index.get("format"), int):
         raise damaged
     if index["format"] > FORMAT:
-        raise NewerFormat(f"{folder} was written by a newer version of clearhead; update, or remove the folder.")
+        raise newer_format(folder / INDEX, index["format"], FORMAT)
     counts, hashes = index.get("counts"), index.get("sha256")
     if not isinstance(index.get("vocabulary_size"), int):
         raise damaged

@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Literal, SupportsIndex
 import numpy as np
 from jaxtyping import Int32, Integer, UInt8, UInt32
 
-from clearhead.core.errors import DamagedFile, NewerFormat, UserError
+from clearhead.core.errors import DamagedFile, UserError, newer_format
 from clearhead.core.files import read_json, to_json
 from clearhead.text.config import (
     BpeConfig,
@@ -368,9 +368,7 @@ def load_tokenizer(folder: Path, *, end: bool | None = None) -> Tokenizer:
     if not isinstance(stored, dict) or not isinstance(stored.get("format"), int):
         raise DamagedFile(f"{path} is not a tokenizer.")
     if stored["format"] > FORMAT:
-        raise NewerFormat(
-            f"{path} has format {stored['format']} and this version reads up to {FORMAT}; use a newer clearhead."
-        )
+        raise newer_format(path, stored["format"], FORMAT)
     if stored.pop("fingerprint", None) != _fingerprint(stored):
         raise DamagedFile(f"{path} is not what was written: its fingerprint does not fit its content.")
     if end is not None:

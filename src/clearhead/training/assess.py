@@ -15,7 +15,9 @@ from clearhead.core.config import build
 from clearhead.core.errors import UserError
 from clearhead.core.events import read
 from clearhead.generation.engine import Request, prompt_ids, write
+from clearhead.generation.products import Weights
 from clearhead.generation.score import text_nats
+from clearhead.generation.step import StepByStep
 from clearhead.store.load import Loaded
 from clearhead.text import corpus as corpora
 from clearhead.text import shards
@@ -37,11 +39,14 @@ class Target:
     ids: Int32[np.ndarray, " N"]
 
 
-def assess(loaded: Loaded, text: str | Path | None = None, *, stride: int | None = None) -> dict[str, Any]:
+def assess(
+    loaded: Loaded, text: str | Path | None = None, *, stride: int | None = None, weights: Weights | None = None
+) -> dict[str, Any]:
     """Score a model by the evaluation rule, on its validation part unless another text is named.
 
     Args:
         stride: also score with windows that move on by so many targets, as `nats_per_token_sliding`.
+        weights: also score with rounded weights, as `nats_per_token_rounded`.
 
     Returns:
         run, step, split, tokens_scored, nats_per_token, standard_error, bits_per_byte, by_position, baselines and,
@@ -57,7 +62,8 @@ def assess(loaded: Loaded, text: str | Path | None = None, *, stride: int | None
     byte_lengths = tokenizer.byte_lengths if tokenizer.lossless else None
     tokens = shards.in_memory(target.ids, tokenizer.vocabulary_size)
     end = dataset.document_end(getattr(model, "config", None), tokenizer)
-    score = Evaluator(tokens, context, byte_lengths, end).score(model)
+    evaluator = Evaluator(tokens, context, byte_lengths, end)
+    score = evaluator.score(model)
     result = {
         "run": loaded.run.name,
         "step": loaded.step,
@@ -72,6 +78,9 @@ def assess(loaded: Loaded, text: str | Path | None = None, *, stride: int | None
     }
     if stride is not None:
         result["nats_per_token_sliding"] = float(text_nats(model, target.ids, stride=stride, end=end).mean())
+    if weights is not None:
+        rounded = evaluator.score(StepByStep(model, weights).eval())
+        result |= {"weights": weights, "nats_per_token_rounded": rounded.nats_per_token}
     return result | compare(loaded, target)
 
 

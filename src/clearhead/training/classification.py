@@ -42,7 +42,7 @@ from clearhead.training.labelled import (
     train_on,
 )
 from clearhead.training.objective import Loss
-from clearhead.training.task import BatchSource, Evaluate, Reading, Sample, Task
+from clearhead.training.task import BatchSource, Evaluate, Further, Reading, Sample, Task
 
 SAMPLED_ROWS = 2048
 """How many texts of a part the evaluations during a run score."""
@@ -133,9 +133,8 @@ class ClassificationTask(Task):
         return cls(LabelledData(tokenizer, labels, training, validation, sources))
 
     @classmethod
-    def assess(cls, loaded: Loaded, text: str | None, *, stride: int | None) -> dict[str, Any]:
-        if stride is not None:
-            raise UserError("--stride moves a language model's windows; a classifier reads each text whole.")
+    def assess(cls, loaded: Loaded, text: str | None, further: Further) -> dict[str, Any]:
+        further.require_nothing()
         part = stored_part(loaded) if text is None else other_part(loaded, text)
         context: int = loaded.description["config"]["model"]["context_length"]
         found = score(loaded.model, part, tuple(loaded.run.data()["labels"]), context, sampled=False)

@@ -196,7 +196,8 @@ class TrainConfig:
         evaluate_every: steps between evaluations; without a number, chosen by a probe to take about 5 % of the time.
         save_every: steps between saved steps; without a number, as evaluate_every.
         keep: which saved steps stay: "newest" (the best and the newest two), "spaced" (also the weights alone of
-            about 30 steps, dense at first) or "all"; without a word, "spaced" below 5 million parameters.
+            steps 1, 2, 3, 4, 6, 7, 10, 13 and so on, eight in each tenfold) or "all"; without a word, "spaced" below
+            5 million parameters.
         patience: evaluations without a gain above one standard error before the learning rate goes down and the
             run ends; without a number, 5 for texts under 5 MB in runs limited by epochs or minutes, else never.
         sample_prompt: what the samples during training begin with; without one, a line end or `<|end|>`.

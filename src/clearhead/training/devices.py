@@ -22,7 +22,7 @@ GRADIENT_TOLERANCES: dict[Precision, float] = {"fp32": 1e-3, "bf16": 0.3}
 """How far from float64 numbers may lie, as shares of their size; what was measured is in docs/log.md."""
 
 TRUSTED = frozenset({"cpu"})
-"""Devices that training does not check: a session starts faster, and the reference is computed there anyway."""
+"""Devices whose numbers training does not check: a session starts faster, and the reference comes from there anyway."""
 
 VOCABULARY_SIZE = 256
 CHECKED_ROWS, CHECKED_POSITIONS, CHECKED_LAYERS = 2, 64, 2
@@ -97,12 +97,16 @@ class DeviceReport:
 
 
 def require_right(config: ModelConfig, runtime: Runtime) -> None:
-    """Refuse a device that computes wrong numbers for a model of these shapes; the CPU is not asked.
+    """Refuse a device that computes wrong numbers for a model of these shapes, or has no gradients for it.
+
+    What the CPU computes is not compared.
 
     Raises:
-        UserError: the loss or a gradient is further from float64 on the CPU than rounding explains.
+        UserError: the loss or a gradient is further from float64 on the CPU than rounding explains, or a part of the
+            model cannot be trained there.
     """
     if runtime.device in TRUSTED:
+        loss_and_gradients(shortened(config), random_tokens(1, min(2, config.context_length)), runtime)
         return
     check = examine_model(config, "this model", runtime)
     if not check.right:
@@ -116,13 +120,17 @@ def require_right(config: ModelConfig, runtime: Runtime) -> None:
 
 def examine_model(config: ModelConfig, name: str, runtime: Runtime) -> Check:
     """Compare a model of these shapes on a device with float64 on the CPU."""
-    small = (
-        replace(config, num_layers=min(CHECKED_LAYERS, config.num_layers)) if isinstance(config, GptConfig) else config
-    )
-    model = stirred(build_model(small, VOCABULARY_SIZE, seed=1).eval())
+    model = stirred(shortened(config))
     tokens = random_tokens(CHECKED_ROWS, min(CHECKED_POSITIONS, config.context_length))
     deviation = compare(model, tokens, runtime)
     return Check(name, runtime.precision, deviation, deviation.is_rounding(runtime.precision))
+
+
+def shortened(config: ModelConfig) -> nn.Module:
+    """Return a model of these shapes with no more blocks than a check needs."""
+    if isinstance(config, GptConfig):
+        config = replace(config, num_layers=min(CHECKED_LAYERS, config.num_layers))
+    return build_model(config, VOCABULARY_SIZE, seed=1).eval()
 
 
 def compare(model: nn.Module, tokens: Int[Tensor, "B T"], runtime: Runtime) -> Deviation:

@@ -215,9 +215,10 @@ def inexact_reasons(
 def restore(session: Session, selection: runs.Selection, reasons: list[str], steps_in_all: int | None) -> Session:
     """Put the newest whole step's weights, memory and state into a session."""
     run, state = session.run, session.state
-    step, notices = checkpoint.search(run)
+    step, troubles = checkpoint.search(run)
+    notices: tuple[str, ...] = ()
     if step is not None:
-        state = bring_back(session, step)
+        state, notices = bring_back(session, step), checkpoint.passed_over(troubles, step)
     if steps_in_all is not None:
         if steps_in_all <= state.step:
             raise UserError(f"{run.path} is at step {state.step} already; --steps must be more than that.")
@@ -225,7 +226,7 @@ def restore(session: Session, selection: runs.Selection, reasons: list[str], ste
     if state.plan.micro_batches != session.config.train.micro_batches:
         reasons = [*reasons, f"memory ran out, so a batch is cut into {state.plan.micro_batches} parts"]
     exactness = f"approximate: {'; '.join(reasons)}" if reasons else "exact"
-    return replace(session, state=state, resumed=True, exactness=exactness, notices=tuple(notices))
+    return replace(session, state=state, resumed=True, exactness=exactness, notices=notices)
 
 
 def train(
@@ -251,7 +252,7 @@ def _events(session: Session, stop: Stop, stop_after: int | None, baselines: boo
     yield started(session, state.step if session.resumed else None)
     for notice in session.notices:
         yield Warned(
-            **clock(state), code="damaged_step", message=notice, try_=f"clearhead runs show {session.run.name}"
+            **clock(state), code="damaged_step", message=notice, try_=f"clearhead runs verify {session.run.path}"
         )
     if state.step >= state.plan.steps and is_scored(session):
         yield Stopped(**clock(state), reason="budget", message=COMPLETE_ALREADY)

@@ -27,7 +27,7 @@ from clearhead.training.config import RandomOffsetsConfig, RunConfig
 from clearhead.training.dataset import Dataset
 from clearhead.training.evaluate import SAMPLED_TARGETS, Evaluator, Score
 from clearhead.training.objective import Loss, next_token
-from clearhead.training.task import BatchSource, Evaluate, Reading, Sample, Task
+from clearhead.training.task import BatchSource, Evaluate, Further, Reading, Sample, Task
 
 SAMPLE_SEED = 1
 END_SAMPLES = 3
@@ -76,8 +76,8 @@ class LanguageTask(Task):
         return cls(dataset.reopen(tokenizer_of(run), validation, run.data(), run.path))
 
     @classmethod
-    def assess(cls, loaded: Loaded, text: str | None, *, stride: int | None) -> dict[str, Any]:
-        return assess(loaded, text, stride=stride)
+    def assess(cls, loaded: Loaded, text: str | None, further: Further) -> dict[str, Any]:
+        return assess(loaded, text, stride=further.stride, weights=further.weights)
 
     @property
     def choices(self) -> int:

@@ -83,7 +83,7 @@ def rebuild(run: Run, path: Path, steps: frozenset[int]) -> Session:
     description, sources = run.describe(), run.data()
     config = build(RunConfig, description["config"], where="")
     frozen = description["runtime"]
-    train = replace(config.train, threads=frozen["threads"], device=frozen["device"], keep="all")
+    train = replace(config.train, threads=frozen["threads"], device=frozen["device"], keep="newest")
     names = [str(run.path / "stdin.txt") if name == "-" else name for name in sources["names"]]
     session = fit.create(names, replace(config, train=train), path, command="clearhead runs reproduce")
     if session.data.sources["fingerprint"] != sources["fingerprint"]:

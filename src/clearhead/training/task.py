@@ -14,7 +14,9 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from clearhead.core.errors import UserError
 from clearhead.core.run import Run
+from clearhead.generation.products import Weights
 from clearhead.store.load import Loaded
 from clearhead.text.batches import Batch
 from clearhead.text.tokenizer import Tokenizer
@@ -87,6 +89,31 @@ class Reading:
     notify: Callable[[str], None]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Further:
+    """What a language model may be asked beside the rule.
+
+    Args:
+        stride: the score with windows that move on by so many targets.
+        weights: the score with rounded weights.
+    """
+
+    stride: int | None = None
+    weights: Weights | None = None
+
+    def require_nothing(self) -> None:
+        """Refuse what is asked further.
+
+        Raises:
+            UserError: something is asked.
+        """
+        if self != Further():
+            raise UserError(
+                "--stride and --weights ask about a language model that writes; this run was trained for something "
+                "else, so leave them out."
+            )
+
+
 class Task(ABC):
     """Data with what is to be learned from them.
 
@@ -124,11 +151,11 @@ class Task(ABC):
 
     @classmethod
     @abstractmethod
-    def assess(cls, loaded: Loaded, text: str | None, *, stride: int | None) -> dict[str, Any]:
+    def assess(cls, loaded: Loaded, text: str | None, further: Further) -> dict[str, Any]:
         """Score a trained model by the whole rule, on its validation part or on other data.
 
         Raises:
-            UserError: the data do not suit the task, or a stride is given where there are no windows.
+            UserError: the data do not suit the task, or what is asked further does not.
         """
 
     @property

@@ -42,7 +42,7 @@ from clearhead.training.paired import (
     reread_pairs,
     train_on,
 )
-from clearhead.training.task import BatchSource, Evaluate, Reading, Sample, Task
+from clearhead.training.task import BatchSource, Evaluate, Further, Reading, Sample, Task
 
 SAMPLED_PAIRS = 512
 """How many pairs of a part the evaluations during a run score."""
@@ -131,9 +131,8 @@ class TranslationTask(Task):
         return cls(PairedData(tokenizer, training, validation, sources), config.task.label_smoothing)
 
     @classmethod
-    def assess(cls, loaded: Loaded, text: str | None, *, stride: int | None) -> dict[str, Any]:
-        if stride is not None:
-            raise UserError("--stride moves a language model's windows; a translator reads each source whole.")
+    def assess(cls, loaded: Loaded, text: str | None, further: Further) -> dict[str, Any]:
+        further.require_nothing()
         tokenizer, context = loaded.tokenizer, int(loaded.model.context_length)  # type: ignore[arg-type]
         part = paired(stored_or_other(loaded, text), tokenizer, context)
         found = replace(

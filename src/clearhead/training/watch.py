@@ -48,11 +48,18 @@ def build_hooks(session: Session, stop: Stop, stop_after: int | None) -> Hooks:
 
 
 def save_due(session: Session) -> Callable[[int], bool]:
-    """Return what says whether a step should be saved."""
-    if session.record is not None:
-        return session.record.steps.__contains__
+    """Return what says whether a step should be saved: by plan, or because the run's record has it.
+
+    The plan holds in a run made anew too, or a run that went back would find another step to go back to.
+    """
+    recorded = recorded_steps(session)
     every = session.config.train.save_every or session.state.plan.evaluate_every
-    return lambda step: step % every == 0
+    return lambda step: step % every == 0 or step in recorded
+
+
+def recorded_steps(session: Session) -> frozenset[int]:
+    """Return the steps that the record of a run made anew names: they are what the two are compared by."""
+    return frozenset() if session.record is None else session.record.steps
 
 
 def snapshots(session: Session) -> frozenset[int]:
@@ -66,7 +73,7 @@ def saving(session: Session) -> Callable[[State, bool], str | None]:
 
     A step that cannot be resumed from holds weights and state alone.
     """
-    keep, spaced = session.config.train.keep or "newest", snapshots(session)
+    keep, spaced, recorded = session.config.train.keep or "newest", snapshots(session), recorded_steps(session)
 
     def save(state: State, resumable: bool) -> str:
         if resumable:
@@ -83,7 +90,7 @@ def saving(session: Session) -> Callable[[State, bool], str | None]:
             ),
         )
         if resumable:
-            checkpoint.rotate(session.run, keep, spaced)
+            checkpoint.rotate(session.run, keep, spaced, recorded)
         return folder.relative_to(session.run.path).as_posix()
 
     return save

@@ -1,0 +1,138 @@
+"""Products are what linear layers give, exactly or as far off as their weights are rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from clearhead.core.errors import UserError
+from clearhead.generation import products, step
+from clearhead.generation.engine import Request, write
+from clearhead.generation.products import PRODUCTS, Weights, rounded
+from clearhead.generation.score import text_nats
+from clearhead.generation.step import StepByStep
+from clearhead.model import shapes
+from clearhead.model.build import build_model
+from clearhead.model.config import GptConfig, LstmConfig, SubstitutedAttentionConfig
+from clearhead.model.masks import PerDocument
+from clearhead.text.tokenizer import CharTokenizer
+
+LETTERS = CharTokenizer("\nabcdefghijkl", unknown="refuse", end=False)
+V = LETTERS.vocabulary_size
+
+BOUNDS: Mapping[Weights, float] = {"fp32": 1e-6, "bf16": 0.01, "int8": 0.01}
+"""How far a product may be off, as a share of the largest number in it."""
+
+
+def layers(inputs: int, *, bias: bool) -> tuple[nn.Linear, ...]:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return tuple(nn.Linear(inputs, outputs, bias=bias) for outputs in (7, 5, 19))
+
+
+def furthest(weights: Weights, inputs: int, rows: int, *, bias: bool) -> float:
+    given = layers(inputs, bias=bias)
+    x = torch.randn(rows, inputs, generator=torch.Generator().manual_seed(5))
+    expected = torch.cat([layer(x) for layer in given], dim=1).detach()
+    found = PRODUCTS[weights](rows, *given)(x.numpy())
+    return float(np.abs(found - expected.numpy()).max() / expected.abs().max())
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("inputs", [1, 11, 16, 53])
+@pytest.mark.parametrize("weights", PRODUCTS)
+def test_a_product_is_what_its_layers_give(weights: Weights, inputs: int, rows: int, bias: bool) -> None:
+    assert furthest(weights, inputs, rows, bias=bias) <= BOUNDS[weights]
+
+
+def test_a_product_with_scales_of_a_neighbour_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shifted_scales(weight: Tensor) -> tuple[Tensor, Tensor]:
+        levels, scales = rounded(weight)
+        return levels, scales.roll(1)
+
+    monkeypatch.setattr(products, "rounded", shifted_scales)
+    assert furthest("int8", 53, 3, bias=False) > BOUNDS["int8"]
+
+
+def test_rounding_moves_no_weight_by_more_than_half_a_level() -> None:
+    weight = torch.randn(31, 17, generator=torch.Generator().manual_seed(7)) * torch.logspace(-9, 3, 31)[:, None]
+    weight[4] = 0.0
+    levels, scales = rounded(weight)
+    assert int(levels.abs().max()) <= 127
+    moved = (levels * scales.float()[:, None] - weight).abs()
+    assert bool((moved <= 0.501 * scales.float()[:, None]).all())
+
+
+# Whole models.
+
+
+def model_of(config: GptConfig) -> nn.Module:
+    model = build_model(config, V)
+    with torch.no_grad():
+        for number, parameter in enumerate(model.parameters()):
+            noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
+            parameter.copy_(noise * parameter.size(-1) ** -0.5 if parameter.ndim == 2 else 1.0 + 0.1 * noise)
+    return model.eval()
+
+
+SMALL = GptConfig(num_layers=2, num_heads=2, width=44, context_length=17)
+TEXT = np.random.default_rng(1).integers(0, V, 103).astype(np.int32)
+
+
+@pytest.mark.parametrize(("weights", "bound"), [("fp32", 1e-5), ("bf16", 0.05), ("int8", 0.05)])
+def test_reading_by_steps_costs_what_reading_at_once_costs(weights: Weights, bound: float) -> None:
+    model = model_of(SMALL)
+    at_once, by_steps = text_nats(model, TEXT), text_nats(StepByStep(model, weights), TEXT)
+    assert np.abs(by_steps - at_once).max() < bound
+    assert weights == "fp32" or np.abs(by_steps - at_once).max() > 1e-5
+
+
+def test_steps_are_bound_to_the_documents_of_a_batch() -> None:
+    model, tokens = model_of(SMALL), torch.from_numpy(TEXT[:51].astype(np.int64)).view(3, 17)
+    mask = PerDocument().bind(torch.tensor([[0] * 4 + [1] * 13, [0] * 8 + [1] * 9, [0] * 17]))
+    with torch.no_grad():
+        found, expected = StepByStep(model, "fp32")(tokens, mask=mask), model(tokens, mask=mask)  # type: ignore[operator]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_rounded_weights_write_almost_what_exact_ones_write() -> None:
+    model = model_of(SMALL)
+    exact, bf16, int8 = (
+        write(model, LETTERS, Request(prompt=[1], num_tokens=11, weights=weights))[0]
+        for weights in ("fp32", "bf16", "int8")
+    )
+    assert exact[:3] == bf16[:3] == int8[:3]
+
+
+def test_a_large_model_is_folded_with_rounded_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step, "LARGEST_FOLDED", 7)
+    model = model_of(SMALL)
+    cache = model.new_cache(1)  # type: ignore[operator]
+    assert step.one_token_step(model, cache) is None
+    assert step.one_token_step(model, cache, "int8") is not None
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        build_model(LstmConfig(), V),
+        build_model(shapes.lecture(), V).double(),
+        build_model(GptConfig(mixer=SubstitutedAttentionConfig(kind="unmasked")), V),
+    ],
+    ids=["lstm", "double", "reads ahead"],
+)
+def test_weights_that_cannot_be_rounded_are_refused(model: nn.Module) -> None:
+    with pytest.raises(UserError, match="leave weights at fp32"):
+        write(model.eval(), LETTERS, Request(prompt=[1], num_tokens=1, weights="int8"))
+    with pytest.raises(UserError, match="leave weights at fp32"):
+        StepByStep(model.eval(), "int8")
+
+
+def test_rounded_weights_need_the_cache() -> None:
+    with pytest.raises(UserError, match="leave use_cache on"):
+        Request(prompt=[1], weights="int8", use_cache=False)
