@@ -110,7 +110,7 @@ def test_a_narrow_beam_can_miss_the_best() -> None:
 
 def test_sources_of_a_batch_do_not_disturb_each_other() -> None:
     model, (ids, lengths) = random_model(7), sources()
-    search = Search(beam=3)
+    search = Search(beam=3, spare=1)
     together = best_targets(model, ids, lengths, END, search)
     for row, hypothesis in enumerate(together):
         source = ids[row : row + 1, : lengths[row]]
@@ -130,10 +130,9 @@ def test_the_length_penalty_lets_longer_targets_win() -> None:
 @torch.no_grad()
 def test_padding_says_nothing() -> None:
     model, (ids, lengths) = random_model(2), sources()
+    search = Search(beam=2, spare=1)
     changed = torch.where(torch.arange(5) < lengths[:, None], ids, (ids + 1) % VOCABULARY)
-    assert best_targets(model, ids, lengths, END, Search(beam=2)) == best_targets(
-        model, changed, lengths, END, Search(beam=2)
-    )
+    assert best_targets(model, ids, lengths, END, search) == best_targets(model, changed, lengths, END, search)
     broken = model.encode(changed)[0] - model.encode(ids)[0]
     assert float(broken[1, :2].abs().max()) > 1e-3, "without its mask padding is read"
     kept = model.encode(changed, Padded(Full(), lengths))[0] - model.encode(ids, Padded(Full(), lengths))[0]

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from clearhead.text.tales_sentiment import sentiments
-from clearhead.training import labelled
 
 if TYPE_CHECKING:
     from conftest import Terminal
@@ -55,8 +54,8 @@ def test_stop_and_resume(terminal: Terminal, table: Path) -> None:
     assert terminal.do("train", table, *SMALL, "--steps", "6", "--json").json["step"] == 6
 
 
-def test_a_text_a_file_and_standard_input_are_classified(
-    terminal: Terminal, classifier: str, monkeypatch: pytest.MonkeyPatch
+def test_a_classifier_is_used_and_scored(
+    terminal: Terminal, classifier: str, table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     label, probability = terminal.do("classify", classifier, "The cake was good.").out.split()
     assert label in ("bad", "good")
@@ -69,9 +68,6 @@ def test_a_text_a_file_and_standard_input_are_classified(
     assert sum(found[0]["probabilities"].values()) == pytest.approx(1.0)
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"The hat was bad.\n")))
     assert terminal.do("classify", classifier, "-").out.split("\t")[0] == lines[1].split("\t")[0]
-
-
-def test_eval_scores_its_own_rows_and_others(terminal: Terminal, classifier: str, table: Path) -> None:
     own = terminal.do("eval", classifier, "--json").json
     assert {"metrics", "confusion", "calibration", "baselines", "nats_per_token"} <= set(own)
     assert terminal.do("eval", classifier, table, "--json").json["tokens_scored"] == 150
@@ -89,13 +85,10 @@ def test_mistakes_are_told_in_a_sentence(terminal: Terminal, classifier: str, tr
     assert "no column grade" in terminal.refused("train", table, *SMALL, "--task.label", "grade")
 
 
-def test_the_tales_sentences_are_written_and_trained_on(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tales_sentences_are_written(terminal: Terminal) -> None:
     written = terminal.do("data", "tales", "--kind", "sentiment", "--bytes", "3000", "--seed", "3").out
     header, *rows = written.splitlines()
     assert header == "text\tlabel"
     assert rows == [f"{said.text}\t{said.label}" for said in list(sentiments(200, 3))[: len(rows)]]
     objects = terminal.do("data", "tales", "--kind", "sentiment", "--bytes", "300", "--jsonl").out.splitlines()
     assert set(json.loads(objects[0])) == {"text", "label"}
-    monkeypatch.setattr(labelled, "BUILT_IN_ROWS", 200)
-    terminal.do("train", *SMALL, "--steps", "2", "--quiet")
-    assert terminal.do("classify", "last", "The cake was good.").out

@@ -62,19 +62,20 @@ class OfOneSource(nn.Module):
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
+    "alibi, explicit": {"positions": AlibiConfig(), "kernel": "explicit"},
     "untied": {"tied_head": False},
     "learned": {"positions": LearnedConfig()},
     "sinusoidal, convolution": {"positions": SinusoidalConfig(), "convolution": 3},
-    "alibi, explicit": {"positions": AlibiConfig(), "kernel": "explicit"},
 }
 
 
 LAWS = [*laws.ANY_MODEL, *laws.OUR_MODELS]
+FIRST, *OTHERS = VARIANTS
 SLOW = (laws.one_batch_can_be_learned, laws.what_a_tap_returns_is_used, laws.gradients_are_those_of_differences)
 
 
 @pytest.mark.parametrize("law", [law for law in LAWS if law not in SLOW], ids=lambda law: law.__name__)
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [FIRST, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_the_laws_hold_for_the_decoder(law: Any, variant: str) -> None:
     law(OfOneSource(model_of(**VARIANTS[variant])), VOCABULARY)
 

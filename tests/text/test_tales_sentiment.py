@@ -46,7 +46,7 @@ def test_every_label_is_what_the_sentence_says() -> None:
 
 
 def test_labels_are_balanced_in_every_frame_and_clause() -> None:
-    found = list(sentiments(3000, 3))
+    found = list(sentiments(6000, 3))
     share = sum(said.label == "good" for said in found) / len(found)
     assert abs(share - 0.5) < 0.03
     for part in ("Nobody", "who wanted the", "had called", "never really", "not, as everybody"):
@@ -55,7 +55,7 @@ def test_labels_are_balanced_in_every_frame_and_clause() -> None:
 
 
 def test_each_word_that_judges_says_nothing_alone() -> None:
-    found = list(sentiments(3000, 3))
+    found = list(sentiments(6000, 3))
     for word in ("lovely", "awful"):
         labels = [said.label == "good" for said in found if word in said.text]
         assert abs(sum(labels) / len(labels) - 0.5) < 0.1
