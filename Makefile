@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test slow soak clean
+.PHONY: demo test slow bench soak clean
 
 demo: $(VENV)/installed
 	$(BIN)/clearhead train --minutes 1.25
@@ -19,6 +19,9 @@ test: $(VENV)/installed-dev
 
 slow: $(VENV)/installed-dev
 	$(BIN)/pytest -q -n 2 -m slow
+
+bench: $(VENV)/installed
+	$(BIN)/clearhead bench --repetitions 3 --out benchmarks/bench.json
 
 soak: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/soak.py

@@ -55,6 +55,8 @@ LIBRARIES: dict[str, set[str]] = {
     "training": {"jaxtyping", "numpy", "torch"},
     "training/pair_score.py": {"sacrebleu"},
     "lab": {"jaxtyping", "numpy", "torch"},
+    "lab/bench/nanogpt_worker.py": {"model"},  # nanoGPT's own module, in whose folder the worker runs
+    "lab/bench/transformers_worker.py": {"transformers"},
     "serve": {"jaxtyping", "nicegui", "numpy", "starlette", "torch"},
     FACADE: {"torch"},
     "cli": {"numpy", "rich"},

@@ -275,10 +275,10 @@ def test_our_own_names_at_the_wrong_level_are_sent_home() -> None:
 
 
 def test_unknown_names_get_the_nearest_valid_one() -> None:
-    assert refused(("model.widht", "7")) == 'There is no model.widht. Did you mean "width"?'
+    assert refused(("model.widht", "7")) == 'There is no model.widht. Did you mean "model.width"?'
     assert refused(("modle.width", "7")) == 'There is no modle. Did you mean "model"?'
     assert refused(("vocab_size", "7")) == "There is no vocab_size; there is name, text, model, train."
-    assert refused(("text.qqq", "7")) == "There is no text.qqq; there is field, encoding, normalize."
+    assert refused(("text.qqq", "7")) == "There is no text.qqq; text has field, encoding, normalize."
 
 
 def test_names_of_another_kind_say_which() -> None:
@@ -406,7 +406,7 @@ def test_endless_and_recursive_input_is_refused_by_name() -> None:
     assert message_of(lambda: build(Train, {"seed": deep})) == "seed must be a whole number, not [a list]."
     assert message_of(lambda: build(Gpt, {"positions": ring})) == "positions.positions is called positions here."
     assert message_of(lambda: build(Run, {"train": {"milestones": cycle}})).startswith("Item 1 of train.milestones")
-    assert refused((".".join(["model"] + ["x"] * 3000), "1")).startswith("There is no model.x; there is kind, ")
+    assert refused((".".join(["model"] + ["x"] * 3000), "1")).startswith("There is no model.x; model has kind, ")
     assert message_of(lambda: build(Train, {"seed": 10**5000})).endswith("not a number of more than 64 bits.")
     assert refused(("train.seed", "[" * 100_000)).startswith("train.seed must be a whole number, not '[[[")
 
@@ -416,7 +416,7 @@ def test_what_a_config_says_of_itself_is_passed_on_with_its_place() -> None:
     assert message_of(lambda: build(Gpt, {"num_heads": 4})) == "num_heads = 4 does not divide width = 21."
     assert message_of(lambda: build(Gpt, {"num_heads": 4}, where="draft")).startswith("draft: num_heads = 4")
     assert message_of(lambda: build(Gpt, {"widht": 4}, where="draft")) == (
-        'There is no draft.widht. Did you mean "width"?'
+        'There is no draft.widht. Did you mean "draft.width"?'
     )
     assert message_of(lambda: build(Gpt, {"n_embd": 4}, where="draft")) == "draft.n_embd is called draft.width here."
 

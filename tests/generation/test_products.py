@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from clearhead.core.errors import UserError
-from clearhead.generation import products, step
+from clearhead.generation import folded, products
 from clearhead.generation.engine import Request, write
+from clearhead.generation.folded import Rounded
 from clearhead.generation.products import PRODUCTS, Weights, rounded
 from clearhead.generation.score import text_nats
-from clearhead.generation.step import StepByStep
 from clearhead.model import shapes
 from clearhead.model.build import build_model
 from clearhead.model.config import GptConfig, LstmConfig, SubstitutedAttentionConfig
@@ -34,11 +34,12 @@ def layers(inputs: int, *, bias: bool) -> tuple[nn.Linear, ...]:
         return tuple(nn.Linear(inputs, outputs, bias=bias) for outputs in (7, 5, 19))
 
 
-def furthest(weights: Weights, inputs: int, rows: int, *, bias: bool) -> float:
+def furthest(weights: Weights, inputs: int, rows: int, *, bias: bool, usual_rows: int = 3) -> float:
     given = layers(inputs, bias=bias)
     x = torch.randn(rows, inputs, generator=torch.Generator().manual_seed(5))
     expected = torch.cat([layer(x) for layer in given], dim=1).detach()
-    found = PRODUCTS[weights](rows, *given)(x.numpy())
+    product = PRODUCTS[weights](usual_rows, *given)
+    found = product(x.numpy())
     return float(np.abs(found - expected.numpy()).max() / expected.abs().max())
 
 
@@ -85,18 +86,18 @@ TEXT = np.random.default_rng(1).integers(0, V, 103).astype(np.int32)
 
 
 @pytest.mark.parametrize(("weights", "bound"), [("fp32", 1e-5), ("bf16", 0.05), ("int8", 0.05)])
-def test_reading_by_steps_costs_what_reading_at_once_costs(weights: Weights, bound: float) -> None:
+def test_a_folded_model_scores_almost_as_the_model_does(weights: Weights, bound: float) -> None:
     model = model_of(SMALL)
-    at_once, by_steps = text_nats(model, TEXT), text_nats(StepByStep(model, weights), TEXT)
-    assert np.abs(by_steps - at_once).max() < bound
-    assert weights == "fp32" or np.abs(by_steps - at_once).max() > 1e-5
+    own, found = text_nats(model, TEXT), text_nats(Rounded(model, weights), TEXT)
+    assert np.abs(found - own).max() < bound
+    assert weights == "fp32" or np.abs(found - own).max() > 1e-5
 
 
-def test_steps_are_bound_to_the_documents_of_a_batch() -> None:
+def test_a_folded_model_is_bound_to_the_documents_of_a_batch() -> None:
     model, tokens = model_of(SMALL), torch.from_numpy(TEXT[:51].astype(np.int64)).view(3, 17)
     mask = PerDocument().bind(torch.tensor([[0] * 4 + [1] * 13, [0] * 8 + [1] * 9, [0] * 17]))
     with torch.no_grad():
-        found, expected = StepByStep(model, "fp32")(tokens, mask=mask), model(tokens, mask=mask)  # type: ignore[operator]
+        found, expected = Rounded(model, "fp32")(tokens, mask=mask), model(tokens, mask=mask)  # type: ignore[operator]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -110,11 +111,11 @@ def test_rounded_weights_write_almost_what_exact_ones_write() -> None:
 
 
 def test_a_large_model_is_folded_with_rounded_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step, "LARGEST_FOLDED", 7)
+    monkeypatch.setattr(folded, "LARGEST_FOLDED", 7)
     model = model_of(SMALL)
     cache = model.new_cache(1)  # type: ignore[operator]
-    assert step.one_token_step(model, cache) is None
-    assert step.one_token_step(model, cache, "int8") is not None
+    assert folded.fold(model, cache) is None
+    assert folded.fold(model, cache, "int8") is not None
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def test_weights_that_cannot_be_rounded_are_refused(model: nn.Module) -> None:
     with pytest.raises(UserError, match="leave weights at fp32"):
         write(model.eval(), LETTERS, Request(prompt=[1], num_tokens=1, weights="int8"))
     with pytest.raises(UserError, match="leave weights at fp32"):
-        StepByStep(model.eval(), "int8")
+        Rounded(model.eval(), "int8")
 
 
 def test_rounded_weights_need_the_cache() -> None:

@@ -67,7 +67,9 @@ def check(terminal: Terminal, command: str, sentence: str) -> None:
         ("train my.txt --batch-size 12", 'does not know --batch-size.*"--train.sequences_per_step"'),
         ("train my.txt --model.n_embd 12", "model.n_embd is called model.width here"),
         ("train my.txt --model.block_size 12", "model.block_size is called model.context_length here"),
-        ("train my.txt --model.widht 12", 'no model.widht.*"width"'),
+        ("train my.txt --heads 2", 'does not know --heads.*"--model.num_heads"'),
+        ("train my.txt --model.heads 2", "model.heads is called model.num_heads here"),
+        ("train my.txt --model.widht 12", 'no model.widht.*"model.width"'),
         ("train my.txt --modle.width 12", 'no modle.*"model"'),
         ("train my.txt --preset tny", 'no preset tny.*"tiny"'),
         ("config --preset lecture-big", 'no preset lecture-big.*"lecture'),
@@ -216,7 +218,7 @@ def test_what_is_no_text(name: str, content: bytes, sentence: str, desk: Termina
         ("train empty", 'no readable text in "empty"'),
         ("train my.txt --config my.tml", "Cannot read my.tml: No such file"),
         ("train my.txt --config my.txt", "my.txt, line 1: this is not TOML"),
-        ("config --config bad.toml", 'no model.widht.*"width"'),
+        ("config --config bad.toml", 'no model.widht.*"model.width"'),
         ("train my.txt --text.encoding utf-9", "not an encoding"),
     ],
 )
@@ -244,6 +246,47 @@ def test_a_prompt_with_an_unknown_character(desk: Terminal, trained: str) -> Non
     said = desk.refused("sample", trained, "The cà")
     assert "'à' (U+00E0)" in said
     assert "--unknown drop" in said
+
+
+@pytest.mark.parametrize("command", ["eval {run} other.txt", "tokens show other.txt --run {run}"])
+def test_advice_about_a_text_fits_the_verb(command: str, desk: Terminal, trained: str) -> None:
+    words = command.format(run=trained).split()
+    desk.write("other.txt", "The cät had 7 eggs.\n".encode("cp1252"))
+    assert "'ä' (U+00E4)" in desk.refused(*words, "--text.encoding", "cp1252")
+    told = desk.do(*words, "--text.encoding", "cp1252", "--unknown", "drop", "--json")
+    assert told.err == "Left out: 1 unknown character.\n"
+    assert told.json.get("tokens_scored", told.json.get("tokens")) in (len("The ct had 7 eggs.\n") - n for n in (0, 1))
+    assert "has no use for --model.width; of the settings it takes --text" in desk.refused(*words, "--model.width", "3")
+
+
+def test_what_is_said_of_a_text_needs_one(desk: Terminal, trained: str) -> None:
+    check(desk, f"eval {trained} --unknown drop", "say how a TEXT is read; name one")
+    check(desk, f"eval {trained} --text.encoding cp1252", "say how a TEXT is read; name one")
+
+
+def test_a_saved_tokenizer_that_lacks_a_character(desk: Terminal) -> None:
+    desk.do("tokens", "train", TEXT, "--tokenizer.kind", "char", "--tokenizer.unknown", "refuse", "--to", "letters")
+    desk.write("other.txt", "Row 7 € of 9.\n" * 20)
+    saved = "--tokenizer.kind saved --tokenizer.path letters"
+    check(desk, f"train other.txt {saved}", "'€'.*the saved tokenizer does not know; train one on this text")
+    check(desk, "tokens compare other.txt --also letters", "'€'.*letters does not know; leave --also letters away")
+
+
+@pytest.mark.parametrize(
+    ("name", "notice"),
+    [
+        ("nope.txt", 'There is no file "nope.txt", so it is taken as the text itself.'),
+        ("mmy.txt", 'There is no file "mmy.txt", so it is taken as the text itself. Did you mean "my.txt"?'),
+        ("texts/mine", 'There is no file "texts/mine", so it is taken as the text itself.'),
+        ("e.g.", ""),
+        ("3.14", ""),
+        ("to be or.not", ""),
+        (TEXT, ""),
+    ],
+)
+def test_a_text_that_looks_like_a_missing_file(name: str, notice: str, desk: Terminal) -> None:
+    told = desk.do("tokens", "show", name)
+    assert told.err.strip() == notice
 
 
 @pytest.mark.parametrize("content", [b"", b"x"])
@@ -363,7 +406,7 @@ def test_a_run_of_a_newer_version(name: str, desk: Terminal, own_run: Path) -> N
         write_manifest(own_run)
         shutil.move(aside, own_run / "checkpoints")
     for command in ("sample last", "train --resume last --steps 30"):
-        check(desk, command, f"{name} has format 999")
+        check(desk, command, f"{name} was written by a newer version of clearhead: it has format 999")
 
 
 def test_a_text_that_changed_since(desk: Terminal) -> None:

@@ -309,7 +309,7 @@ def test_a_prompt_may_stand_after_flags(terminal: Terminal, trained: str) -> Non
 def test_a_prompt_can_begin_with_a_hyphen(terminal: Terminal, trained: str) -> None:
     shown = terminal.do("sample", trained, "--unknown", "drop", "--num-tokens", "3", "--", "-The")
     assert shown.out.startswith("The")
-    assert "left out: 1" in shown.err
+    assert "Left out: 1 unknown character" in shown.err
 
 
 def test_a_step_can_be_named(terminal: Terminal, trained: str) -> None:

@@ -34,6 +34,7 @@ def test_short_count_has_at_most_three_digits(number: float, said: str) -> None:
 def test_sizes_counts_and_shares() -> None:
     assert readable.byte_size(1_115_394) == "1.12 MB"
     assert readable.byte_size(13) == "13 bytes"
+    assert readable.byte_size(1) == "1 byte"
     assert readable.count(1_115_394) == "1,115,394"
     assert readable.percent(0.0131, 1) == "1.3\u00a0%"
     assert [readable.fixed(value) for value in (1.23456, float("nan"), None, 2)] == ["1.235", "", "", "2.000"]

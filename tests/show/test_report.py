@@ -63,6 +63,24 @@ def test_a_finished_run_shows_its_numbers(make_run: MakeRun) -> None:
     assert "for 43\u00a0% of the targets the story began before the window" in text
 
 
+def test_a_text_without_surprise_divides_by_nothing(make_run: MakeRun) -> None:
+    run, events, data = make_run()
+    for event in events:
+        for values in (event, *event.get("values", {}).values()):
+            if isinstance(values, dict) and "nats_per_token" in values:
+                values["nats_per_token"] = 0.0
+    events = [event for event in events if event.get("name") not in {"preflight", "floor"}]
+    text = _Reader(report.render(run, events, data)).text
+    assert "its loss is 0.000 nats per token." in text
+    assert "that of a 5-gram model" not in text
+
+
+def test_a_model_without_heads_has_none(make_run: MakeRun) -> None:
+    run, events, data = make_run()
+    run["config"]["model"] = {"kind": "lstm", "num_layers": 1, "width": 26, "context_length": 13}
+    assert "(1 layer, width 26)" in _Reader(report.render(run, events, data)).text
+
+
 def test_the_model_is_told_by_its_size_first(make_run: MakeRun) -> None:
     run, events, data = make_run()
     run["config"]["model"] = dict(sorted(run["config"]["model"].items()))

@@ -125,7 +125,7 @@ def test_what_a_reader_should_know_is_noted(tmp_path: Path) -> None:
 def test_invalid_bytes_and_guesses_are_noted(tmp_path: Path) -> None:
     broken = write(tmp_path / "broken.txt", b"x" * 1999 + b"\xff")
     (source,) = read([broken], PLAIN).sources
-    assert (source.invalid_bytes, source.notes) == (1, ("1 invalid bytes became U+FFFD",))
+    assert (source.invalid_bytes, source.notes) == (1, ("1 invalid byte became U+FFFD",))
     old = write(tmp_path / "old.txt", POEM.encode("cp1252"))
     (source,) = read([old], PLAIN).sources
     assert (source.encoding, source.notes) == ("cp1252", ("encoding cp1252 was guessed",))
@@ -248,7 +248,7 @@ def test_prompts_are_mended_by_the_same_step() -> None:
         ("binary.txt", b"abc\0def", "does not look like text .it has NUL bytes"),
         ("late.txt", b"x" * corpora.HEAD_BYTES + b"\0", "it has NUL characters"),
         ("noise.txt", bytes(range(128, 256)) * 5, "fits no known encoding"),
-        ("later.txt", b"x" * corpora.HEAD_BYTES + b"\xfe\xff" * 9000, "18000 of its 1066576 bytes are not utf-8"),
+        ("later.txt", b"x" * corpora.HEAD_BYTES + b"\xfe\xff" * 9000, "18,000 of its 1,066,576 bytes are not utf-8"),
         ("a.jsonl", b'{"text": "a"}\n\n{"text": "b"\n', r"a\.jsonl\", line 3 is not JSON"),
         ("b.jsonl", b'{"content": "a", "id": 3}\n', r'line 1 has no field "text" \(its fields: "content", "id"\)'),
         ("c.jsonl", b'{"text": "a"}\n{"text": 7}\n', r'line 2: the field "text" is not a string'),
@@ -269,7 +269,7 @@ def test_bad_names_get_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
     write(tmp_path / "binary" / "a", b"\0")
     for name, sentence in {
-        tmp_path / "shakespear.txt": 'There is no file or folder .* Did you mean "shakespeare.txt"',
+        tmp_path / "shakespear.txt": 'There is no file or folder .* Did you mean ".*shakespeare.txt"',
         tmp_path / "*.md": "No file or folder matches",
         tmp_path / "nothing": r"There is no readable text in .*nothing\" .it is empty",
         tmp_path / "binary": "passed over: 1 binary",

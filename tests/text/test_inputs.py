@@ -44,6 +44,9 @@ def test_gzip_is_known_by_its_content_and_hashed_as_stored(tmp_path: Path) -> No
     assert content(read) == CONTENT * 2
     assert read.size_and_sha256()[0] == len(packed)
     assert content(file_input(tmp_path / "b.gz")) == CONTENT
+    (tmp_path / "c.GZ").write_bytes(packed)
+    misnamed = [file_input(tmp_path / name).is_misnamed for name in ("a.txt", "b.gz", "c.GZ")]
+    assert misnamed == [False, True, False]
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "tail"])
@@ -164,6 +167,11 @@ def test_a_glob_finds_files_and_folders(tmp_path: Path) -> None:
 
 
 def test_the_nearest_name_beside_a_missing_one_is_told(tmp_path: Path) -> None:
-    (tmp_path / "shakespeare.txt").write_text("x")
-    assert str(missing(tmp_path / "shakspeare.txt")).endswith('Did you mean "shakespeare.txt"?')
+    for name in ("shakespeare.md", "shakespeare.txt", "o.txt", "a.txt"):
+        (tmp_path / name).write_text("x")
+    meant = f'Did you mean "{tmp_path / "shakespeare.txt"}"?'
+    for typed in ("shakspeare.txt", "shakespeare.tx", "shakespear.txt", "shakes.txt"):
+        assert str(missing(tmp_path / typed)).endswith(meant)
+    for typed in ("nope.txt", "b.txt"):
+        assert str(missing(tmp_path / typed)).endswith(f'{typed}".')
     assert str(missing(tmp_path / "no" / "where.txt")).endswith('where.txt".')

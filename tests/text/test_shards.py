@@ -123,7 +123,7 @@ def test_the_hash_is_that_of_the_ids_in_memory(tmp_path: Path) -> None:
 
 DAMAGES = {
     "cut": (
-        r"tokens-00000\.bin has 2017 bytes where 2018",
+        r"tokens-00000\.bin has 2,017 bytes where 2,018",
         lambda folder: os.truncate(folder / "tokens-00000.bin", 2017),
     ),
     "gone": (r"tokens-00000\.bin is missing", lambda folder: (folder / "tokens-00000.bin").unlink()),

@@ -77,8 +77,8 @@ def test_a_short_text_gets_a_shorter_context_and_a_notice(place: Path) -> None:
     notices: list[str] = []
     config = small(**{"model.context_length": 500})
     session = fit.create([place / "short.txt"], config, notify=notices.append)
-    assert session.config.model.context_length == 144
-    assert any("144 tokens, not 500" in notice for notice in notices)
+    assert session.config.model.context_length == 288 // 7
+    assert any("(288 training tokens), so the context is 41 tokens, not 500" in notice for notice in notices)
     with pytest.raises(UserError, match="at most 287 fit"):
         fit.create([place / "short.txt"], config, fixed_context=True)
 

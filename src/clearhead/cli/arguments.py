@@ -49,10 +49,8 @@ class Parser(argparse.ArgumentParser):
             return UserError(f"{self.prog} has no use for {name!r}; a text with spaces needs quotes around it.")
         if name in flags:
             return UserError(f"{name} stands after --, where nothing is a flag; put it before.")
-        longer = [flag for flag in flags if flag.startswith(name)]
         settings = [f"--{key}" for key in setting_keys(name.lstrip("-"))] if self.takes_settings else []
-        meant = next(iter([*settings, *longer]), "")
-        hint = f' Did you mean "{meant}"?' if meant else nearest(name, flags)
+        hint = f' Did you mean "{settings[0]}"?' if settings else nearest(name, flags)
         return UserError(f"{self.prog} does not know {name}.{hint}")
 
 
@@ -114,6 +112,25 @@ def dotted_flags(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, s
             value = waiting.pop(0)
         pairs.append((name, value))
     return rest, pairs
+
+
+def require_sections(pairs: Sequence[tuple[str, str]], verb: str, *sections: str) -> None:
+    """Refuse settings of other sections than those that a verb reads.
+
+    Raises:
+        UserError: names the first one.
+    """
+    for name, _ in pairs:
+        if name.partition(".")[0] not in sections:
+            known = " and ".join(f"--{section}.*" for section in sections)
+            raise UserError(f"{verb} has no use for --{name}; of the settings it takes {known}.")
+
+
+def add_unknown_flag(parser: Parser) -> None:
+    """Declare what becomes of characters that a trained tokenizer does not know."""
+    parser.add_argument(
+        "--unknown", choices=["refuse", "drop"], default="refuse", help="characters that the run does not know (refuse)"
+    )
 
 
 def whole(text: str) -> int:

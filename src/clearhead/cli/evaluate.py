@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from clearhead.cli.arguments import Parser, positive
-from clearhead.cli.terminal import bar, console, print_json
+from clearhead.cli.arguments import Parser, add_unknown_flag, dotted_flags, positive, require_sections
+from clearhead.cli.terminal import bar, console, print_json, tell_left_out
+from clearhead.core.errors import UserError
+from clearhead.core.words import counted
 
 MOST_LABELS = 12
 """The confusion of so many labels is printed; all of it is in --json."""
@@ -15,16 +17,23 @@ MOST_LABELS = 12
 
 def run(parser: Parser, arguments: Sequence[str]) -> int:
     """Score, and print what came out."""
+    rest, pairs = dotted_flags(arguments)
     parser.add_argument("run", metavar="RUN", help="which model")
     parser.add_argument("text", nargs="?", metavar="TEXT", help="a file to score in place of the validation part")
     parser.add_argument(
         "--stride", type=positive, metavar="N", help="also score with windows that move on by N targets"
     )
+    add_unknown_flag(parser)
     parser.add_argument(
         "--weights", choices=["bf16", "int8"], help="also score with weights rounded so, as sample --weights reads"
     )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    args = parser.parse(arguments)
+    parser.epilog = "TEXT is read as the run's own was, unless a setting says otherwise: --text.encoding cp1252."
+    args = parser.parse(rest)
+    require_sections(pairs, parser.prog, "text")
+    if args.text is None and (pairs or args.unknown == "drop"):
+        raise UserError("--unknown and --text.* say how a TEXT is read; name one, such as my.txt.")
+    from clearhead.core.config import parse_flags
     from clearhead.core.runtime import use_threads
     from clearhead.store.load import load
     from clearhead.training.task import Further
@@ -32,8 +41,15 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
 
     use_threads()
     loaded = load(args.run)
+    further = Further(
+        stride=args.stride,
+        weights=args.weights,
+        changes=parse_flags(pairs),
+        drop_unknown=args.unknown == "drop",
+    )
     task = loaded.description.get("task", "lm")
-    result = TASKS[task].assess(loaded, args.text, Further(stride=args.stride, weights=args.weights))
+    result = TASKS[task].assess(loaded, args.text, further)
+    tell_left_out(result.get("characters_left_out", 0))
     for notice in loaded.notices:
         console(stderr=True).print(notice)
     if args.json:
@@ -45,7 +61,6 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
 
 def show(result: Mapping[str, Any]) -> None:
     """Print an assessment as tables."""
-    from clearhead.show.readable import count
     from clearhead.show.terminal import table
 
     out = console()
@@ -59,7 +74,7 @@ def show(result: Mapping[str, Any]) -> None:
     if result["floor"]:
         rows.append(("floor", result["floor"]["nats_per_token"], result["floor"]["bits_per_byte"]))
     cells = [(name, f"{nats:.4f}", "" if bits is None else f"{bits:.4f}") for name, nats, bits in rows]
-    title = f"{count(result['tokens_scored'])} tokens of {result['split']}"
+    title = f"{counted(result['tokens_scored'], 'token')} of {result['split']}"
     out.print(table(title, ("", "nats per token", "bits per byte"), cells))
     out.print(f"Standard error {result['standard_error']:.4f} nats per token; perplexity {result['perplexity']:.2f}.")
     show_positions(result["by_position"])
@@ -123,6 +138,6 @@ def show_positions(nats: Sequence[float]) -> None:
     out.print("Loss by position in the window:")
     edges = sorted({round(len(nats) * part / 8) for part in range(9)})
     means = [(first + 1, end, sum(nats[first:end]) / (end - first)) for first, end in pairwise(edges)]
-    highest = max(mean for _, _, mean in means)
+    highest = max(mean for _, _, mean in means) or 1.0
     for first, end, mean in means:
         out.print(f"  {first:>5} to {end:<5} {mean:7.4f}  {bar(out, mean / highest)}")

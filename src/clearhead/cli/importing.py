@@ -8,6 +8,7 @@ from pathlib import Path
 
 from clearhead.cli.arguments import Parser, choose_action
 from clearhead.cli.terminal import console, print_json
+from clearhead.core.words import counted
 
 ACTIONS = {"hf": "Import a GPT-2 or a Llama from a folder in the format of Hugging Face: safetensors, no network."}
 
@@ -31,7 +32,7 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
         return 0
     console().print(
         f"Imported: {made.path}, a {described['imported']['model_type']} of {count(described['parameters']['total'])} "
-        f"parameters over {count(described['vocabulary_size'])} ids.\nTry: clearhead sample {made.name}",
+        f"parameters over {counted(described['vocabulary_size'], 'id')}.\nTry: clearhead sample {made.name}",
         soft_wrap=True,
     )
     return 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from clearhead.cli.arguments import Parser, choose_action, dotted_flags, number, positive
 from clearhead.cli.terminal import console, print_json
 from clearhead.core.errors import UserError
+from clearhead.core.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -118,5 +119,5 @@ class Watch:
             spent = time.monotonic() - self.began
             self.out.print(
                 f"{spent:6.0f} s  {arm.name}, seed {seed}: {line['nats_per_token']:.3f} nats per token "
-                f"after {line['step']:,} steps"
+                f"after {counted(line['step'], 'step')}"
             )

@@ -7,8 +7,8 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from clearhead.cli.arguments import Parser, number, whole
-from clearhead.cli.terminal import console, print_json
+from clearhead.cli.arguments import Parser, add_unknown_flag, number, whole
+from clearhead.cli.terminal import console, print_json, tell_left_out
 from clearhead.core.errors import UserError
 from clearhead.look.catalogue import SUBJECTS, module_of
 
@@ -58,6 +58,7 @@ def add_arguments(parser: Parser) -> None:
     add("subject", nargs="?", metavar="SUBJECT", help="what to look at; without it, the subjects are listed")
     add("run", nargs="?", metavar="RUN", help="in which model")
     add("prompt", nargs="?", metavar="PROMPT", help="reading what; without it, the validation text's beginning")
+    add_unknown_flag(parser)
     for name, (read, metavar, help_) in OPTIONS.items():
         add(f"--{name.replace('_', '-')}", type=read, metavar=metavar, help=help_)
     add("--json", action="store_true", help="print arrays, axes, labels and caption as JSON")
@@ -98,7 +99,12 @@ def look(args: argparse.Namespace) -> View:
     loaded = load(args.run)
     for notice in loaded.notices:
         console(stderr=True).print(notice)
-    view: View = function(Writer(loaded), **given)
+    writer = Writer(loaded)
+    if args.unknown == "drop" and args.prompt is not None:
+        prompt = writer.read(args.prompt, drop_unknown=True)
+        given["prompt"] = prompt.text
+        tell_left_out(prompt.num_dropped)
+    view: View = function(writer, **given)
     return view
 
 

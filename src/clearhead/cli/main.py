@@ -24,6 +24,7 @@ VERBS = {
     "export": "write a trained model for other programs",
     "import": "make a run of a model from elsewhere",
     "lab": "answer questions by experiments",
+    "bench": "measure how fast it learns and writes here, beside peers",
     "runs": "list, show, verify, reproduce, measure and remove what was trained",
     "ui": "train, write and look inside in the browser",
     "doctor": "check what this machine computes, how fast, and what is missing",

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from clearhead.cli.arguments import Parser, number, whole
-from clearhead.cli.terminal import console, harmless, print_json, print_written, rule
+from clearhead.cli.arguments import Parser, add_unknown_flag, number, whole
+from clearhead.cli.terminal import console, harmless, print_json, print_written, rule, tell_left_out
 
 if TYPE_CHECKING:
     from clearhead.generation.engine import Request
@@ -55,13 +55,13 @@ def add_arguments(parser: Parser) -> None:
     add("--stop", action="append", default=[], metavar="TEXT", help="end before this; can be given several times")
     add("--seed", type=whole, default=1, metavar="N", help="the same seed writes the same text (1)")
     add("--no-cache", action="store_true", help="read the whole window each time: same text, slower")
+    add_unknown_flag(parser)
     add(
         "--weights",
         choices=["fp32", "bf16", "int8"],
         default="fp32",
         help="rounded ones are faster in a large model: int8 for few samples, bf16 for many; see eval (fp32)",
     )
-    add("--unknown", choices=["refuse", "drop"], default="refuse", help="a prompt's unknown characters (refuse)")
     add("--json", action="store_true", help="print the texts as JSON")
     add("-q", "--quiet", action="store_true", help="print the written text without the prompt")
     parser.epilog = 'Such as: clearhead sample last "Once upon" --temperature 0.8 --samples 3'
@@ -71,8 +71,7 @@ def read_prompt(writer: Writer, args: argparse.Namespace) -> Prompt:
     """Return the prompt as the model reads it, and say if something of it was left out."""
     given = sys.stdin.buffer.read() if args.prompt == "-" else args.prompt.encode(errors="surrogateescape")
     prompt = writer.read(given.decode(errors="replace"), drop_unknown=args.unknown == "drop")
-    if prompt.num_dropped:
-        console(stderr=True).print(f"Unknown characters of the prompt that were left out: {prompt.num_dropped}.")
+    tell_left_out(prompt.num_dropped)
     return prompt
 
 

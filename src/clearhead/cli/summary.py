@@ -13,6 +13,7 @@ from rich.text import Text
 
 from clearhead.cli.terminal import bar, print_written, rule
 from clearhead.core.run import Selection, runs_folder
+from clearhead.core.words import counted
 from clearhead.show.about import USES
 from clearhead.show.readable import byte_size, count, short_count
 from clearhead.training.fit import COMPLETE_ALREADY
@@ -62,7 +63,7 @@ def beginning(session: Session) -> dict[str, Any]:
         },
         "first_loss": first,
         "log_vocabulary": math.log(session.task.choices),
-        "check": explain_first_loss(first, session.task.choices, session.task.alternatives),
+        "check": explain_first_loss(first, session.task.choices, session.task.alternative),
     }
 
 
@@ -78,19 +79,18 @@ def print_sources(out: Console, session: Session) -> None:
 def print_beginning(out: Console, facts: Mapping[str, Any], *, new: bool) -> None:
     """Say what was read, what will be trained and, of a new model, whether the first loss is right."""
     text, tokenizer, model, plan = facts["text"], facts["tokenizer"], facts["model"], facts["plan"]
-    documents = f"{count(text['documents'])} documents, " if text["documents"] > 1 else ""
+    documents = f"{counted(text['documents'], 'document')}, " if text["documents"] > 1 else ""
     roles = ", ".join(f"{role} {short_count(number)}" for role, number in model["parameters_by_role"].items())
     epochs = f"{plan['epochs']:.1f}" if plan["epochs"] >= 0.1 else f"{plan['epochs']:.1g}"
-    threads = "1 thread" if plan["threads"] == 1 else f"{plan['threads']} threads"
     lines = {
         "Text": f"{documents}{byte_size(text['bytes'])}; {text['split']}",
-        "Tokens": f"{tokenizer['kind']}, {count(tokenizer['vocabulary_size'])} ids; "
+        "Tokens": f"{tokenizer['kind']}, {counted(tokenizer['vocabulary_size'], 'id')}; "
         f"{short_count(text['training_tokens'])} to train on, {short_count(text['validation_tokens'])} kept back",
         "Model": f"{model['kind']}, {count(model['parameters'])} parameters ({roles}), "
         f"context {model['context_length']}, {short_count(model['flops_per_token'])} FLOPs a token, "
         f"about {byte_size(model['memory_bytes'])} of memory",
-        "Plan": f"{count(plan['steps'])} steps of {count(plan['tokens_per_step'])} tokens ({epochs} epochs) "
-        f"on {plan['device']}, {plan['precision']}, {threads}",
+        "Plan": f"{counted(plan['steps'], 'step')} of {counted(plan['tokens_per_step'], 'token')} ({epochs} epochs) "
+        f"on {plan['device']}, {plan['precision']}, {counted(plan['threads'], 'thread')}",
     }
     if new:
         lines["Check"] = facts["check"]
@@ -216,7 +216,7 @@ def print_range_test(out: Console, session: Session, found: RangeTest) -> None:
     out.print("\nLearning-rate range test: the loss while all rates grow from 0.01 to 100 times their settings")
     if found.sequences_per_step < session.batches.sequences_per_step:
         out.print(
-            f"To end in about half a minute, its steps have {count(found.sequences_per_step)} sequences, "
+            f"To end in about half a minute, its steps have {counted(found.sequences_per_step, 'sequence')}, "
             f"not {count(session.batches.sequences_per_step)}; the whole batch may bear somewhat higher rates."
         )
     lowest, highest = float(found.losses.min()), float(found.losses.max())

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
+from clearhead.core.words import counted
 from clearhead.show.readable import visible
 
 ENDLESS = 10_000
@@ -60,6 +61,12 @@ def print_written(out: Console, text: str) -> None:
         out.print(Text(harmless(text)))
     else:
         print(text, file=out.file)
+
+
+def tell_left_out(num_characters: int) -> None:
+    """Say, if there were any, how many unknown characters were left out."""
+    if num_characters:
+        console(stderr=True).print(f"Left out: {counted(num_characters, 'unknown character')}.")
 
 
 def print_json(value: Any) -> None:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clearhead.cli.arguments import Parser, choose_action, dotted_flags, positive
-from clearhead.cli.terminal import console, print_json, program
+from clearhead.cli.arguments import Parser, add_unknown_flag, choose_action, dotted_flags, positive, require_sections
+from clearhead.cli.terminal import console, print_json, program, tell_left_out
 from clearhead.core.errors import UserError
+from clearhead.core.words import counted
+from clearhead.show.readable import visible
 
 if TYPE_CHECKING:
     from clearhead.core.run import Run
     from clearhead.text.compare import Compared
-    from clearhead.text.config import TextConfig, TokenizerConfig
+    from clearhead.text.config import TextConfig
     from clearhead.text.tokenizer import Tokenizer
+    from clearhead.training.config import RunConfig
 
 ACTIONS = {
     "show": "Show a text in pieces with their ids, by a run's tokenizer or by one trained on the text itself.",
@@ -44,9 +48,14 @@ def show(parser: Parser, arguments: Sequence[str]) -> None:
     parser.add_argument("text", metavar="TEXT", help="a file, - for standard input, or the text itself in quotes")
     parser.add_argument("--run", metavar="RUN", help="by the tokenizer of this run")
     add_tokenizer_flags(parser, "trained on the text (char)")
+    add_unknown_flag(parser)
     parser.add_argument("--json", action="store_true", help="print ids and pieces as JSON")
     args = parser.parse(rest)
+    require_sections(pairs, parser.prog, "text", "tokenizer")
     text, tokenizer = text_and_tokenizer(args, pairs)
+    if args.unknown == "drop":
+        text, num_dropped = tokenizer.drop_unknown(text)
+        tell_left_out(num_dropped)
     ids = tokenizer.encode(text).tolist()
     pieces = [tokenizer.token_text(id_) for id_ in ids]
     figures = {
@@ -68,32 +77,38 @@ def add_tokenizer_flags(parser: Parser, how: str) -> None:
     """Declare the short flags that choose a new tokenizer; the others are its settings, such as --tokenizer.path."""
     parser.add_argument("--tokenizer", metavar="KIND", help=f"char, byte, word, bpe, sentencepiece, ...; {how}")
     parser.add_argument("--vocabulary-size", type=positive, metavar="N", help="for word, bpe and sentencepiece")
-    parser.epilog = "Settings of a tokenizer are flags too: --tokenizer.algorithm bpe, --tokenizer.path tokenizer.json."
+    parser.epilog = (
+        "Settings of tokenizers and of texts are flags too: "
+        "--tokenizer.algorithm bpe, --tokenizer.path tokenizer.json, --text.encoding cp1252."
+    )
 
 
 def text_and_tokenizer(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> tuple[str, Tokenizer]:
     """Return the text, and a run's tokenizer or a new one trained on the text."""
-    from clearhead.core.config import build
+    from clearhead.core.config import build, merge, parse_flags
     from clearhead.core.run import select
     from clearhead.text.compare import make
     from clearhead.text.config import CharConfig, TextConfig
-    from clearhead.text.corpus import normalize
     from clearhead.text.tokenizer import load_tokenizer
+    from clearhead.training.config import RunConfig
 
     if not args.run:
-        text = read_text(args.text, TextConfig())
-        return text, make(tokenizer_config(args, pairs) or CharConfig(), text)
-    given = [flag for flag in ("tokenizer", "vocabulary_size") if getattr(args, flag)] + [name for name, _ in pairs]
+        chosen = settings(args, pairs)
+        text = read_text(args.text, chosen.text)
+        return text, make(chosen.tokenizer or CharConfig(), text)
+    given = [flag for flag in ("tokenizer", "vocabulary_size") if getattr(args, flag)]
+    given += [name for name, _ in pairs if name.startswith("tokenizer")]
     if given:
         flag = given[0].replace("_", "-")
         raise UserError(f"--{flag} is for a new tokenizer, and --run brings its own; give one of them.")
     trained = select(args.run, "best").run
-    config = build(TextConfig, trained.describe()["config"]["text"], where="text")
-    return normalize(read_text(args.text, config), config.normalize), load_tokenizer(trained.tokenizer)
+    own = build(TextConfig, trained.describe()["config"]["text"], where="text")
+    config = merge(RunConfig(text=own), parse_flags(pairs)).text
+    return read_text(args.text, config), load_tokenizer(trained.tokenizer)
 
 
-def tokenizer_config(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> TokenizerConfig | None:
-    """Return the settings of the tokenizer that the flags choose; None where they choose none."""
+def settings(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> RunConfig:
+    """Return the settings of texts and of the tokenizer that the flags choose; no tokenizer where they choose none."""
     from clearhead.core.config import merge, parse_flags
     from clearhead.training.config import RunConfig
 
@@ -101,18 +116,27 @@ def tokenizer_config(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> 
     given = [(key, str(value)) for key, value in short.items() if value is not None]
     if given and all(key != "tokenizer.kind" for key, _ in [*given, *pairs]):
         given.append(("tokenizer.kind", "bpe"))
-    return merge(RunConfig(), parse_flags([*given, *pairs])).tokenizer
+    return merge(RunConfig(), parse_flags([*given, *pairs]))
 
 
 def read_text(name: str, config: TextConfig) -> str:
     """Return what a file or standard input holds, or the argument itself where no file is called so."""
-    from clearhead.text.corpus import read
+    from clearhead.text.corpus import normalize, read
+    from clearhead.text.inputs import nearest_file
 
     if name == "-" or is_file(name):
         return "".join(piece.text for piece in read([name], config).pieces())
     if not name:
         raise UserError('There is no text to show; name a file, or put a text in quotes, such as "to be".')
-    return name.encode(errors="surrogateescape").decode(errors="replace")
+    if looks_like_path(name):
+        notice = f'There is no file "{name}", so it is taken as the text itself.{nearest_file(Path(name))}'
+        console(stderr=True).print(visible(notice, keep=" "), soft_wrap=True)
+    return normalize(name.encode(errors="surrogateescape").decode(errors="replace"), config.normalize)
+
+
+def looks_like_path(name: str) -> bool:
+    """Say whether a text in one word may be meant as a file: it has an ending of letters, or folders before it."""
+    return not re.search(r"\s", name) and bool(re.search(r"\w\.[A-Za-z]\w{0,5}$|\w/\w", name))
 
 
 def is_file(name: str) -> bool:
@@ -133,32 +157,36 @@ def print_tokens(figures: dict[str, Any], ids: list[int], pieces: list[str]) -> 
     if len(pieces) > SHOWN_PIECES:
         out.print(f"... and {count(len(pieces) - SHOWN_PIECES)} more")
     out.print(" ".join(str(id_) for id_ in ids[:SHOWN_IDS]) + (" ..." if len(ids) > SHOWN_IDS else ""))
+    size = f"{counted(figures['characters'], 'character')} and {counted(figures['bytes'], 'byte')}"
     out.print(
-        f"{figures['tokenizer']}: {count(figures['characters'])} characters and {count(figures['bytes'])} bytes "
-        f"are {count(figures['tokens'])} tokens, {count(figures['different'])} different ones "
-        f"of a vocabulary of {count(figures['vocabulary_size'])}."
+        f"{figures['tokenizer']}: {size} are {counted(figures['tokens'], 'token')}, "
+        f"{counted(figures['different'], 'different one')} of a vocabulary of {count(figures['vocabulary_size'])}."
     )
 
 
 def compare(parser: Parser, arguments: Sequence[str]) -> None:
     """Print one text under all tokenizers at hand."""
+    rest, pairs = dotted_flags(arguments)
     parser.add_argument("text", metavar="TEXT", help="a file, - for standard input, or the text itself in quotes")
     parser.add_argument(
         "--also", action="append", default=[], metavar="PATH", help="a tokenizer.json, a file of ranks, a saved folder"
     )
     parser.add_argument("--preset", default="modern", metavar="NAME", help="the model to weigh against (modern)")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    args = parser.parse(arguments)
+    parser.epilog = "Settings of texts are flags too: --text.encoding cp1252."
+    args = parser.parse(rest)
+    require_sections(pairs, parser.prog, "text")
+    from clearhead.core.config import merge, parse_flags
     from clearhead.text import compare as comparing
-    from clearhead.text.config import TextConfig
     from clearhead.training.recipes import recipe
 
-    model = recipe(args.preset).model
+    model, config = recipe(args.preset).model, merge(recipe(args.preset), parse_flags(pairs)).text
+    text = read_text(args.text, config)
     fields = ("num_layers", "width", "context_length", "tied_head")
     shape = comparing.Shape(**{name: getattr(model, name) for name in fields})
     progress = console(stderr=True)
     rows = []
-    for row in comparing.compare(read_text(args.text, TextConfig()), args.also, shape):
+    for row in comparing.compare(text, args.also, shape):
         rows.append(row)
         if progress.is_terminal:
             progress.print(f"{row.name:<24}", end="\r")
@@ -203,10 +231,11 @@ def train(parser: Parser, arguments: Sequence[str]) -> None:
     add_tokenizer_flags(parser, "by the size of the text")
     parser.add_argument("--json", action="store_true", help="print as JSON")
     args = parser.parse(rest)
-    from clearhead.text.config import TextConfig
+    require_sections(pairs, parser.prog, "text", "tokenizer")
     from clearhead.training.dataset import train_saved_tokenizer
 
-    tokenizer = train_saved_tokenizer(args.texts, tokenizer_config(args, pairs), TextConfig(), Path(args.to))
+    chosen = settings(args, pairs)
+    tokenizer = train_saved_tokenizer(args.texts, chosen.tokenizer, chosen.text, Path(args.to))
     figures = {
         "tokenizer": tokenizer.kind,
         "vocabulary_size": tokenizer.vocabulary_size,
@@ -216,8 +245,9 @@ def train(parser: Parser, arguments: Sequence[str]) -> None:
     if args.json:
         print_json(figures)
         return
-    console().print(f"{tokenizer.kind}, {tokenizer.vocabulary_size} ids, in {args.to}")
+    console().print(f"{tokenizer.kind}, {counted(tokenizer.vocabulary_size, 'id')}, in {args.to}")
     words = ["train", *args.texts, "--tokenizer.kind", "saved", "--tokenizer.path", args.to]
+    words += [word for name, value in pairs if name.startswith("text") for word in (f"--{name}", value)]
     console().print(f"Next:  {program()} {shlex.join(words)}")
 
 
@@ -239,7 +269,7 @@ def export(parser: Parser, arguments: Sequence[str]) -> None:
     if args.json:
         print_json({"path": args.to, "pattern": GPT2_PATTERN, "tokens_compared": compared})
         return
-    console().print(f"{args.to}: {compared} tokens of the run's text have the same ids.")
+    console().print(f"{args.to}: {counted(compared, 'token')} of the run's text have the same ids.")
     console().print(f"Text is split by this pattern before pairs are merged:  {GPT2_PATTERN}")
 
 
@@ -280,7 +310,7 @@ def compact(parser: Parser, arguments: Sequence[str]) -> None:
         print_json({"run": str(made.path), "vocabulary_size": sizes, "parameters": parameters})
         return
     console().print(
-        f"{made.path}: {after['vocabulary_size']} ids instead of {before['vocabulary_size']}, "
+        f"{made.path}: {counted(after['vocabulary_size'], 'id')} instead of {before['vocabulary_size']}, "
         f"{after['parameters']['total']} parameters instead of {before['parameters']['total']}"
     )
     console().print(f"Next:  {program()} sample {shlex.quote(str(made.path))}")

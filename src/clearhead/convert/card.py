@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clearhead.core.events import read
+from clearhead.core.words import counted
 from clearhead.show.history import History, nats, number
 from clearhead.show.readable import byte_size, count, duration
 from clearhead.store.load import Loaded
@@ -37,7 +38,7 @@ TEMPLATE = """\
 
 ## Limits
 
-It reads and writes {context} tokens at once at most. It continues text in the manner of its training text; it was
+It reads and writes {context} at once at most. It continues text in the manner of its training text; it was
 not trained to answer, to be right or to be harmless, and it can repeat passages that it was trained on.
 
 ## How the export was checked
@@ -62,15 +63,15 @@ def card(loaded: Loaded, *, front: Mapping[str, Any], loading: str, parity: str)
         loading=loading,
         data=_data(loaded.run.data()),
         figures=_figures(loaded, history),
-        context=count(int(loaded.model.context_length)),  # type: ignore[arg-type]
+        context=counted(int(loaded.model.context_length), "token"),  # type: ignore[arg-type]
         parity=parity,
     )
 
 
 def _what(loaded: Loaded, history: History) -> str:
     run, model = loaded.description, loaded.description["config"]["model"]
-    shape = f"{model['num_layers']} layers, {model['num_heads']} heads, width {model['width']}"
-    ids = f'{run["vocabulary_size"]} ids of a tokenizer of kind "{run["tokenizer"]["kind"]}"'
+    shape = f"{counted(model['num_layers'], 'layer')}, {counted(model['num_heads'], 'head')}, width {model['width']}"
+    ids = f'{counted(run["vocabulary_size"], "id")} of a tokenizer of kind "{run["tokenizer"]["kind"]}"'
     said = f"A language model of {count(run['parameters']['total'])} parameters ({shape}) over {ids}"
     if "imported" in run:
         return f"{said}. It was imported by Clearhead from a {run['imported']['model_type']} of transformers."
@@ -100,7 +101,7 @@ def _figures(loaded: Loaded, history: History) -> str:
     rows = {"this model": result, **history.references()}
     cells = [f"| {name} | {nats(values):.4f} | {_bits(values)} |" for name, values in rows.items()]
     table = "\n".join(["| | nats per token | bits per byte |", "|---|---|---|", *cells])
-    return f"On {rule} ({count(result['tokens_scored'])} tokens that it was not trained on):\n\n{table}"
+    return f"On {rule} ({counted(result['tokens_scored'], 'token')} that it was not trained on):\n\n{table}"
 
 
 def _bits(values: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ from clearhead.core import run as runs
 from clearhead.core.errors import UserError
 from clearhead.core.events import read
 from clearhead.core.files import new_folder, to_json, write_atomically
+from clearhead.core.words import counted
 from clearhead.model.config import (
     FeedForwardConfig,
     GptConfig,
@@ -238,11 +239,10 @@ def _write_vocabulary(tokenizer: Tokenizer, folder: Path) -> None:
 def _docstring(loaded: Loaded, model: GPT) -> dict[str, str]:
     config, run = model.config, loaded.description
     parameters = count(sum(parameter.numel() for parameter in model.parameters()))
-    heads = f"{config.num_heads} head{'s' if config.num_heads > 1 else ''}"
-    layers = f"{config.num_layers} layer{'s' if config.num_layers > 1 else ''}"
     return {
         "title": _title(loaded),
-        "sizes": f"{layers}, {heads}, width {config.width}: {parameters} parameters.",
+        "sizes": f"{counted(config.num_layers, 'layer')}, {counted(config.num_heads, 'head')}, width {config.width}: "
+        f"{parameters} parameters.",
         "origin": f"Written by Clearhead {runs.versions()['clearhead']}." if "imported" in run else _origin(loaded),
         "prompt": prompt_of(loaded),
         "needs": needs(loaded.tokenizer),

@@ -19,7 +19,7 @@ from dataclasses import MISSING, dataclass
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from clearhead.core.errors import UserError, nearest
+from clearhead.core.errors import UserError, closest, nearest
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -30,12 +30,12 @@ C = TypeVar("C", bound="DataclassInstance")
 FOREIGN_NAMES = {
     foreign: ours
     for ours, names in {
-        "width": "n_embd n_embed embed_dim embedding_dim emb_dim d_model hidden_size",
+        "width": "n_embd n_embed embed_dim embedding_dim emb_dim d_model hidden_size dim",
         "context_length": "block_size seq_len seq_length sequence_length max_seq_len max_seq_length n_positions n_ctx"
-        " max_position_embeddings context_size",
-        "num_layers": "n_layer n_layers num_hidden_layers depth",
-        "num_heads": "n_head n_heads num_attention_heads",
-        "num_kv_heads": "n_kv_head n_kv_heads num_key_value_heads",
+        " max_position_embeddings context_size context",
+        "num_layers": "n_layer n_layers num_hidden_layers depth layers",
+        "num_heads": "n_head n_heads num_attention_heads heads",
+        "num_kv_heads": "n_kv_head n_kv_heads num_key_value_heads kv_heads",
         "tied_head": "tie_weights tie_embeddings tie_word_embeddings",
         "base": "rope_theta rope_base",
         "vocabulary_size": "vocab_size n_vocab",
@@ -310,8 +310,9 @@ class _Reader:
         if here in homes or len(homes) == 1:
             return UserError(f"{key} is called {here if here in homes else homes.pop()} here.")
         names = field_types(cls)
-        hint = nearest(str(name), names)
-        return UserError(f"There is no {key}.{hint}" if hint else f"There is no {key}; there is {', '.join(names)}.")
+        if match := closest(str(name), names):
+            return UserError(f'There is no {key}. Did you mean "{_join(where, match)}"?')
+        return UserError(f"There is no {key}; {f'{where} has' if where else 'there is'} {', '.join(names)}.")
 
 
 def _prefixes(key: str) -> Iterator[str]:

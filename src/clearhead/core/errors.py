@@ -42,8 +42,27 @@ def newer_format(path: Path, number: int, known: int) -> NewerFormat:
     )
 
 
+class UnknownCharacter(UserError):
+    """A tokenizer has no id for a character of a text.
+
+    Args:
+        character: as it is named in sentences.
+    """
+
+    def __init__(self, character: str) -> None:
+        super().__init__(
+            f"The text has the character {character}, which the training text does not have; "
+            "--unknown drop leaves such characters out."
+        )
+        self.character = character
+
+
 OUT_OF_MEMORY = ("allocate memory", "out of memory", "not enough memory")
 """What torch's errors say on its several devices when memory runs out."""
+
+
+CLOSE = 0.65
+"""Twice the letters that two names share in order, over those of both: 0.8 of "trian" and "train"."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -55,5 +74,19 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return ' Did you mean "x"?' for the valid name most like `name`, or an empty string."""
-    matches = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
-    return f' Did you mean "{matches[0]}"?' if matches else ""
+    match = closest(name, valid)
+    return "" if match is None else f' Did you mean "{match}"?'
+
+
+def closest(name: str, valid: Iterable[str]) -> str | None:
+    """Return the valid name most like `name`: one is how the other begins, or most of their letters agree."""
+    names = list(valid)
+    begun = [each for each in names if min(len(name), len(each)) > 2 and is_beginning(name, each)]
+    if begun:
+        return min(begun, key=lambda each: abs(len(each) - len(name)))
+    return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=CLOSE)), None)
+
+
+def is_beginning(one: str, other: str) -> bool:
+    """Say whether one of two names is how the other begins."""
+    return one.startswith(other) or other.startswith(one)

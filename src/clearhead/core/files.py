@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from clearhead.core.errors import CannotWrite, DamagedFile, UserError, newer_format
+from clearhead.core.words import counted
 
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
@@ -190,7 +191,9 @@ def verify_file(file: Path, entry: Mapping[str, Any]) -> None:
     if not file.is_file():
         raise DamagedFile(f"{file} is missing.")
     if file.stat().st_size != entry["bytes"]:
-        raise DamagedFile(f"{file} is not what was written: it has {file.stat().st_size} bytes, not {entry['bytes']}.")
+        raise DamagedFile(
+            f"{file} is not what was written: it has {counted(file.stat().st_size, 'byte')}, not {entry['bytes']}."
+        )
     if sha256(file) != entry["sha256"]:
         raise DamagedFile(f"{file} is not what was written: its SHA-256 differs from the manifest's.")
 

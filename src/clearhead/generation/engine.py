@@ -13,9 +13,9 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from clearhead.core.errors import UserError
+from clearhead.generation.folded import Folded, fold, require_foldable
 from clearhead.generation.products import Weights
 from clearhead.generation.sampling import Sampling, distribution, draw
-from clearhead.generation.step import Step, one_token_step, require_steps
 from clearhead.text.tokenizer import Tokenizer
 
 UNIFORMS_AT_ONCE = 256
@@ -117,12 +117,12 @@ class Reader:
         new_cache = getattr(model, "new_cache", None) if use_cache else None
         self.cache = new_cache(tokens.size(0)) if new_cache else None
         if weights != "fp32":
-            require_steps(model)
+            require_foldable(model)
 
     @cached_property
-    def step(self) -> Step | None:
-        """What reads a single token faster than the model does, where there is such a thing."""
-        return one_token_step(self.model, self.cache, self.weights)
+    def folded(self) -> Folded | None:
+        """The model folded over the cache, where it can be."""
+        return fold(self.model, self.cache, self.weights)
 
     @property
     def window(self) -> Int[Tensor, "B T"]:
@@ -146,9 +146,8 @@ class Reader:
         if self.cache is None:
             return self._last_logits(self.window)
         unread = self.window[:, self.cache.offset :]
-        # Made for the second token, so that the first one need not wait for it.
-        if self.cache.offset and unread.size(1) == 1 and self.step is not None:
-            return self.step(unread[:, 0])
+        if self.folded is not None:
+            return self.folded(unread)[:, -1]
         return self._last_logits(unread, cache=self.cache)
 
     def _hold(self, window: Int[Tensor, "B T"]) -> None:

@@ -1,4 +1,4 @@
-"""The products of a step: rows of states times the weights of linear layers, exactly or with rounded weights."""
+"""The products of a folded model: states times the weights of linear layers, exactly or with rounded weights."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from torch import Tensor, nn
 
 Weights = Literal["fp32", "bf16", "int8"]
 
-Rows = Float32[np.ndarray, "B _"]
+Rows = Float32[np.ndarray, "_ _"]
+"""States, one a row: those of a position of each row of the batch, or of several."""
 Map = Callable[[Rows], Rows]
-"""From the states of one position in each row of a batch to other states."""
+"""From states, one a row, to other states."""
 
 
 @runtime_checkable
 class Product(Protocol):
-    """Returns what all the layers make of the same states, side by side, for so many rows.
+    """Returns what all the layers make of the same states, side by side.
 
-    A result is overwritten by the next call.
+    Of `rows` states, the usual number, a result is overwritten by the next call.
     """
 
     def __call__(self, rows: int, *layers: nn.Linear) -> Map: ...
@@ -31,15 +32,13 @@ class Product(Protocol):
 def exact(rows: int, *layers: nn.Linear) -> Map:
     """Multiply in fp32. The layers' matrices stand as one, turned and packed, which multiplies one row fastest."""
     weight = side_by_side(layers).t().contiguous()
-    given, made = torch.empty(rows, weight.size(0)), torch.empty(rows, weight.size(1))
-    return shifted(lambda: torch.mm(given, weight, out=made), given, made, layers)
+    return over_arrays(lambda given, made: torch.mm(given, weight, out=made), rows, layers)
 
 
 def bf16(rows: int, *layers: nn.Linear) -> Map:
     """Multiply weights and states that are rounded to bfloat16; many rows are faster so."""
     weight = side_by_side(layers).t().to(torch.bfloat16).contiguous()
-    given, made = torch.empty(rows, weight.size(0)), torch.empty(rows, weight.size(1))
-    return shifted(lambda: made.copy_(torch.mm(given.to(torch.bfloat16), weight)), given, made, layers)
+    return over_arrays(lambda given, made: made.copy_(torch.mm(given.to(torch.bfloat16), weight)), rows, layers)
 
 
 def int8(rows: int, *layers: nn.Linear) -> Map:
@@ -52,14 +51,12 @@ def int8(rows: int, *layers: nn.Linear) -> Map:
     outputs, inputs = levels.shape
     levels = F.pad(levels, (0, -inputs % 16, 0, -outputs % 16))
     scales = F.pad(scales, (0, -outputs % 16))
-    states = torch.zeros(rows, levels.size(1), dtype=torch.bfloat16)
-    given, made = torch.empty(rows, inputs), torch.empty(rows, outputs)
 
-    def multiply() -> None:
-        states[:, :inputs].copy_(given)
-        made.copy_(torch._weight_int8pack_mm(states, levels, scales)[:, :outputs])
+    def multiply(given: Tensor, made: Tensor) -> Tensor:
+        states = F.pad(given.to(torch.bfloat16), (0, -inputs % 16))
+        return made.copy_(torch._weight_int8pack_mm(states, levels, scales)[:, :outputs])
 
-    return shifted(multiply, given, made, layers)
+    return over_arrays(multiply, rows, layers)
 
 
 PRODUCTS: dict[Weights, Product] = {"fp32": exact, "bf16": bf16, "int8": int8}
@@ -79,15 +76,25 @@ def side_by_side(layers: tuple[nn.Linear, ...]) -> Float[Tensor, "N C"]:
     return torch.cat([layer.weight.detach() for layer in layers])
 
 
-def shifted(multiply: Callable[[], object], given: Tensor, made: Tensor, layers: tuple[nn.Linear, ...]) -> Map:
-    """Return a product, with the layers' biases, as a function of numpy's arrays; `multiply` turns given into made."""
+def over_arrays(multiply: Callable[[Tensor, Tensor], Tensor], rows: int, layers: tuple[nn.Linear, ...]) -> Map:
+    """Return a product, with the layers' biases, as a function of numpy's arrays.
+
+    Args:
+        multiply: fills its second tensor with what the layers' matrices make of its first.
+    """
     biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
     bias = torch.cat(biases).numpy() if biases else None
+    width = sum(layer.out_features for layer in layers)
+    given, made = torch.empty(rows, layers[0].in_features), torch.empty(rows, width)
     x_given, x_made = given.numpy(), made.numpy()
 
     def product(x: Rows) -> Rows:
-        np.copyto(x_given, x)
-        multiply()
-        return x_made if bias is None else x_made + bias
+        if len(x) == rows:
+            np.copyto(x_given, x)
+            multiply(given, made)
+            y = x_made
+        else:
+            y = multiply(torch.from_numpy(x), torch.empty(len(x), width)).numpy()
+        return y if bias is None else y + bias
 
     return product

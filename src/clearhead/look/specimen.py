@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from clearhead.core.errors import UserError
 from clearhead.core.run import VALIDATION_FILE, Run
+from clearhead.core.words import counted
 from clearhead.generation.engine import prompt_ids
 from clearhead.generation.writer import Writer
 from clearhead.look.recording import Trace, trace
@@ -169,7 +170,9 @@ def read(source: Source, prompt: str | None = None, *, at_least: int = 1, beginn
     else:
         ids = prompt_ids(specimen.tokenizer, prompt)
     if len(ids) < at_least:
-        raise UserError(f"The text has {len(ids)} tokens, and this takes at least {at_least}; give a longer one.")
+        raise UserError(
+            f"The text has {counted(len(ids), 'token')}, and this takes at least {at_least}; give a longer one."
+        )
     note = ""
     if len(ids) > specimen.context_length:
         note = (

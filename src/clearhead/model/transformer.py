@@ -98,12 +98,7 @@ class GPT(nn.Module):
         """
         mask = self.mask if mask is None else mask
         start = 0 if cache is None else cache.offset
-        if start and mask.looks_ahead(start):
-            raise UserError(
-                f"With {mask} one of the {start} positions in the cache would read a later one; "
-                "read them all at once, or write without a cache."
-            )
-        self._require_room(start + tokens.size(1))
+        self.require_readable(mask, start, tokens.size(1))
         x = self.dropout(self.embedding_norm(self._embed(tokens, start, tap)))
         recompute = self.recompute_blocks and self.training and tap is None and cache is None
         slots = [None] * len(self.blocks) if cache is None else cache
@@ -169,7 +164,18 @@ class GPT(nn.Module):
         replaced = tap("embed.pos", added)
         return placed if replaced is added else alone + replaced
 
-    def _require_room(self, num_positions: int) -> None:
+    def require_readable(self, mask: Mask, start: int, count: int) -> None:
+        """Refuse to read `count` positions from `start` on where they are too many, or come too late for the mask.
+
+        Raises:
+            UserError: see `features`.
+        """
+        if start and mask.looks_ahead(start):
+            raise UserError(
+                f"With {mask} one of the {start} positions in the cache would read a later one; "
+                "read them all at once, or write without a cache."
+            )
+        num_positions = start + count
         if num_positions > self.context_length:
             raise UserError(
                 f"The model reads at most {self.context_length} positions, not {num_positions}; "

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from clearhead.core.words import counted
 from clearhead.show.history import History, nats, number
 from clearhead.show.page import escape
 from clearhead.show.readable import byte_size, count, duration, fixed, one_line, percent, sentence
@@ -104,9 +105,9 @@ def _source(source: Mapping[str, Any]) -> str:
 def _source_notes(source: Mapping[str, Any]) -> str:
     notes = []
     if number(source.get("documents")) > 1:
-        notes.append(f"{count(source['documents'])} documents")
+        notes.append(counted(source["documents"], "document"))
     if source.get("characters"):
-        notes.append(f"{count(source['characters'])} characters")
+        notes.append(counted(source["characters"], "character"))
     notes += [str(source["encoding"])] if source.get("encoding") else []
     return ", ".join(notes + [str(note) for note in source.get("notes") or ()])
 

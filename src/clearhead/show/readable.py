@@ -26,7 +26,8 @@ def short_count(number: int | float) -> str:
 def byte_size(number: int | float) -> str:
     """Return a number of bytes with a decimal unit: 1115394 is "1.12 MB"."""
     value, thousands = _scaled(number)
-    return f"{value:.3g} {('bytes', 'kB', 'MB', 'GB', 'TB')[thousands]}"
+    smallest = "byte" if number == 1 else "bytes"
+    return f"{value:.3g} {(smallest, 'kB', 'MB', 'GB', 'TB')[thousands]}"
 
 
 def _scaled(number: int | float) -> tuple[int | float, int]:

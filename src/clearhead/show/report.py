@@ -13,6 +13,7 @@ import numpy as np
 from clearhead.core import events as journal
 from clearhead.core import run as runs
 from clearhead.core.files import write_atomically
+from clearhead.core.words import counted
 from clearhead.show import about, curves, labels
 from clearhead.show.history import Event, History, nats, number
 from clearhead.show.page import escape, page
@@ -119,13 +120,13 @@ def _summary(run: Mapping[str, Any], history: History, data: Mapping[str, Any] |
     steps, seconds = history.newest("step"), history.newest("seconds")
     what = f"{_kind(run)}, trained on {_names(data)}"
     if steps and seconds:
-        what += f" for {count(steps)} steps in {duration(seconds)}"
+        what += f" for {counted(steps, 'step')} in {duration(seconds)}"
     result = history.result()
     if not result:
         return f"{what}."
     said = f"{what}. On text that it was not trained on, its loss is {nats(result):.3f} nats per {_unit(run)}"
     five = nats(history.references().get("5-gram"))
-    if math.isfinite(five):
+    if five > 0:
         side = "below" if nats(result) < five else "above"
         said += f", {percent(abs(1 - nats(result) / five))} {side} that of a 5-gram model"
     even = nats(history.references().get("even guessing"))
@@ -139,7 +140,8 @@ def _kind(run: Mapping[str, Any]) -> str:
     if total := _num_parameters(run):
         said += f" of {short_count(total)} parameters"
     if model.get("num_layers"):
-        said += f" ({model['num_layers']} layers, {model.get('num_heads')} heads, width {model.get('width')})"
+        heads = f"{counted(model['num_heads'], 'head')}, " if "num_heads" in model else ""
+        said += f" ({counted(model['num_layers'], 'layer')}, {heads}width {model.get('width')})"
     return said
 
 
@@ -177,7 +179,7 @@ def _result(run: Mapping[str, Any], history: History) -> str:
         f'<div class="unit"><b class="numbers">{bits:.3f}</b> bits per byte</div>' if math.isfinite(bits) else ""
     )
     rule = "an estimate during the run" if result.get("sampled") else "the whole validation text"
-    note = rule + (f", {count(result['tokens_scored'])} {_unit(run)}s" if result.get("tokens_scored") else "")
+    note = rule + (f", {counted(result['tokens_scored'], _unit(run))}" if result.get("tokens_scored") else "")
     if math.isfinite(error := number(result.get("standard_error"))):
         note = f"± {error:.3f} nats; {note}"
     return (
@@ -203,7 +205,7 @@ def _ladder(history: History, result: Event) -> str:
     """Draw the run's loss as a bar among its baselines and its floor, the worst on top."""
     compared = {**history.references(), "this model": result}
     rows = sorted(compared.items(), key=lambda row: -nats(row[1]))
-    longest = nats(rows[0][1])
+    longest = nats(rows[0][1]) or 1.0  # a text of one repeated character costs nothing at all
     cells = ['<span></span><span></span><span class="head">nats</span><span class="head">bits/byte</span>']
     for name, values in rows:
         ours = " ours" if name == "this model" else ""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clearhead.core.errors import UserError
+from clearhead.core.errors import UnknownCharacter, UserError
 from clearhead.text.config import (
     BpeConfig,
     ByteConfig,
@@ -90,7 +90,12 @@ def compare(text: str, others: Sequence[str], shape: Shape) -> Iterator[Compared
         if tokenizer.fingerprint in seen:
             continue
         seen.add(tokenizer.fingerprint)
-        yield weigh(name, tokenizer, text, shape, start)
+        try:
+            yield weigh(name, tokenizer, text, shape, start)
+        except UnknownCharacter as error:
+            raise UserError(
+                f"The text has the character {error.character}, which {name} does not know; leave --also {name} away."
+            ) from error
 
 
 def at_hand(others: Sequence[str]) -> Iterator[tuple[str, TokenizerConfig]]:

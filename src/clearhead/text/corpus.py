@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from clearhead.core.errors import UserError
+from clearhead.core.words import counted
 from clearhead.text.config import TextConfig
 from clearhead.text.decoding import HEAD_BYTES, Encoding, check_encoding, decode, detect, mend
 from clearhead.text.inputs import (
@@ -232,8 +233,8 @@ class _Findings:
         lf, nfc = (", mended" if step in steps else "" for step in ("lf", "nfc"))
         seen = {
             f"encoding {encoding.codec} was guessed": encoding.guessed,
-            f"{self.invalid_bytes} invalid bytes became U+FFFD": self.invalid_bytes > 0,
-            f"{self.empty_documents} empty documents left out": self.empty_documents > 0,
+            f"{counted(self.invalid_bytes, 'invalid byte')} became U+FFFD": self.invalid_bytes > 0,
+            f"{counted(self.empty_documents, 'empty document')} left out": self.empty_documents > 0,
             "BOM": encoding.mark_bytes > 0,
             f"CRLF line ends{lf}": self.crlf,
             f"CR line ends{lf}": self.lone_cr,
@@ -337,9 +338,10 @@ class _Reading:
         if not entries.characters:
             raise _Unreadable("empty", f"{input.label} holds no text; name a file that does.")
         if findings.invalid_bytes * 100 > findings.num_bytes:
-            share = f"{findings.invalid_bytes} of its {findings.num_bytes} bytes"
+            share = f"{findings.invalid_bytes:,} of its {counted(findings.num_bytes, 'byte')}"
             raise _binary(input, f"{share} are not {text.encoding.codec}")
         size, sha256 = input.size_and_sha256()
+        misnamed = ("not compressed, despite its name",) if input.is_misnamed else ()
         self.texts.append(text)
         self.ledger.extend(entries)
         self.sources.append(
@@ -351,7 +353,7 @@ class _Reading:
                 invalid_bytes=findings.invalid_bytes,
                 documents=len(entries.characters),
                 characters=sum(entries.characters),
-                notes=findings.notes(text.encoding, self.config.normalize),
+                notes=misnamed + findings.notes(text.encoding, self.config.normalize),
             )
         )
 

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from clearhead.core.errors import UserError, nearest
+from clearhead.core.errors import UserError, closest
 from clearhead.core.files import cannot_write
 from clearhead.core.run import RUN_FILE
 
@@ -41,6 +41,14 @@ class Input:
     def label(self) -> str:
         """What sentences call it."""
         return "Standard input" if self.name == STANDARD_INPUT else f'"{self.name}"'
+
+    @property
+    def is_misnamed(self) -> bool:
+        """Whether it is called `.gz` and is not compressed by gzip."""
+        if not self.name.lower().endswith(".gz"):
+            return False
+        with self.open() as stored:
+            return stored.read(len(_GZIP_MAGIC)) != _GZIP_MAGIC
 
     def blocks(self) -> Iterator[bytes]:
         """Stream the content, decompressed where it is compressed by gzip.
@@ -154,8 +162,21 @@ def is_glob(path: Path) -> bool:
 
 def missing(path: Path) -> UserError:
     """Return the sentence for a name that does not exist, with the nearest one beside it that does."""
-    neighbours = os.listdir(path.parent) if path.parent.is_dir() else []
-    return UserError(f'There is no file or folder "{path}".{nearest(path.name, neighbours)}')
+    return UserError(f'There is no file or folder "{path}".{nearest_file(path)}')
+
+
+def nearest_file(path: Path) -> str:
+    """Return ' Did you mean "x"?' for a file or folder beside a path whose name is most like its, or an empty string.
+
+    Endings count only among names that are otherwise as like: that both are `.txt` says nothing.
+    """
+    stems: dict[str, list[str]] = {}
+    for name in sorted(os.listdir(path.parent)) if path.parent.is_dir() else []:
+        stems.setdefault(Path(name).stem, []).append(name)
+    match = closest(path.stem, stems)
+    if match is None:
+        return ""
+    return f' Did you mean "{path.parent / (closest(path.name, stems[match]) or stems[match][0])}"?'
 
 
 def _opener(path: Path) -> Callable[[], IO[bytes]]:

@@ -48,7 +48,7 @@ def baselines(
     scored = []
     for order in orders:
         model = NgramModel(counts[:order], vocabulary_size)
-        nats = -float(np.log(model.probabilities(validation)[1:]).sum())
+        nats = 0.0 - float(np.log(model.probabilities(validation)[1:]).sum())  # a minus alone would make -0.0
         name = {1: "unigram", 2: "bigram"}.get(order, f"{order}-gram")
         bits_per_byte = nats / math.log(2) / num_bytes if num_bytes else None
         scored.append(Baseline(name, nats / len(targets), bits_per_byte))

@@ -20,6 +20,7 @@ from jaxtyping import Int32, Int64, Integer, UInt16, UInt32
 
 from clearhead.core.errors import DamagedFile, NewerFormat, UserError, newer_format
 from clearhead.core.files import new_folder, read_json, sha256, to_json, write_atomically
+from clearhead.core.words import counted
 from clearhead.text.corpus import Piece
 from clearhead.text.split import Split
 from clearhead.text.tokenizer import Tokenizer
@@ -321,7 +322,7 @@ def _checked(ids: Integer[np.ndarray, " N"], vocabulary_size: int) -> _Stored:
         wrong = next((int(id) for id in (ids.max(), ids.min()) if not 0 <= id < vocabulary_size), None)
         if wrong is not None:
             raise UserError(
-                f"Token id {wrong} is not in the vocabulary of {vocabulary_size} ids; use its own tokenizer."
+                f"Token id {wrong} is not in the vocabulary of {counted(vocabulary_size, 'id')}; use its own tokenizer."
             )
     return np.ascontiguousarray(ids, dtype=_dtype(vocabulary_size))
 
@@ -356,7 +357,7 @@ def _map(path: Path, size: int) -> mmap.mmap:
         with path.open("rb") as stream:
             actual = os.fstat(stream.fileno()).st_size
             if actual != size:
-                raise DamagedFile(f"{path} has {actual} bytes where {size} were written.")
+                raise DamagedFile(f"{path} has {counted(actual, 'byte')} where {size:,} were written.")
             return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError:
         raise DamagedFile(f"{path} is missing.") from None

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from clearhead.core.errors import UserError
+from clearhead.core.words import counted
 from clearhead.text.corpus import Corpus, DocumentTable, Piece
 
 LARGEST_VALIDATION_BYTES = 256 << 10
@@ -130,7 +131,7 @@ def split(corpus: Corpus) -> Split:
     """
     if corpus.characters < FEWEST_CHARACTERS:
         raise UserError(
-            f"The text has {corpus.characters} characters and at least {FEWEST_CHARACTERS} are needed; "
+            f"The text has {counted(corpus.characters, 'character')} and at least {FEWEST_CHARACTERS} are needed; "
             "2,000 or more are worth training on."
         )
     if corpus.documents >= FEWEST_DOCUMENTS:
@@ -166,8 +167,9 @@ def _by_documents(corpus: Corpus, held_out: Bool[np.ndarray, " N"]) -> Split:
     num_bytes = int(corpus.table.utf8_bytes[held_out].sum())
     count = int(held_out.sum())
     description = (
-        f"trained on {corpus.documents - count:,} documents ({corpus.characters - characters:,} characters), "
-        f"validated on {count:,} chosen by content hash ({characters:,} characters)"
+        f"trained on {counted(corpus.documents - count, 'document')} "
+        f"({counted(corpus.characters - characters, 'character')}), "
+        f"validated on {count:,} chosen by content hash ({counted(characters, 'character')})"
     )
     return _make(corpus, _Choice(held_out), characters, num_bytes, description)
 
@@ -176,7 +178,7 @@ def _by_cut(corpus: Corpus) -> Split:
     is_small = corpus.utf8_bytes <= CUT_BY_SHARE_BYTES
     character, training_bytes = _cut_at_nine_tenths(corpus) if is_small else _cut_before_last_bytes(corpus)
     characters = corpus.characters - character
-    description = f"trained on the first {character:,} characters, validated on the last {characters:,}"
+    description = f"trained on the first {counted(character, 'character')}, validated on the last {characters:,}"
     return _make(corpus, _Cut(character), characters, corpus.utf8_bytes - training_bytes, description)
 
 

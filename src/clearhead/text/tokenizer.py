@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Literal, SupportsIndex
 import numpy as np
 from jaxtyping import Int32, Integer, UInt8, UInt32
 
-from clearhead.core.errors import DamagedFile, UserError, newer_format
+from clearhead.core.errors import DamagedFile, UnknownCharacter, UserError, newer_format
 from clearhead.core.files import read_json, to_json
 from clearhead.text.config import (
     BpeConfig,
@@ -209,7 +209,7 @@ class CharTokenizer(Tokenizer):
         """Return one id a character, or the bytes of one that is unknown.
 
         Raises:
-            UserError: names the first unknown character, if those are refused.
+            UnknownCharacter: names the first one, if those are refused.
         """
         text = without_surrogates(text)
         step = self._BLOCK_CHARACTERS
@@ -236,10 +236,7 @@ class CharTokenizer(Tokenizer):
         if not unknown.size:
             return ids
         if self.unknown == "refuse":
-            raise UserError(
-                f"The text has the character {_named(text[unknown[0]])}, which the training text does not have; "
-                "--unknown drop leaves such characters out."
-            )
+            raise UnknownCharacter(_named(text[unknown[0]]))
         others = codes[unknown]
         spelled = np.frombuffer(_text_of(others).encode(), np.uint8)
         more_bytes = (others >= 0x80).astype(np.int64) + (others >= 0x800) + (others >= 0x10000)

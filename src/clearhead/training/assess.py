@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,21 @@ import numpy as np
 from jaxtyping import Int32
 
 from clearhead.core import run as runs
-from clearhead.core.config import build
+from clearhead.core.config import build, merge
 from clearhead.core.errors import UserError
 from clearhead.core.events import read
 from clearhead.generation.engine import Request, prompt_ids, write
+from clearhead.generation.folded import Rounded
 from clearhead.generation.products import Weights
 from clearhead.generation.score import text_nats
-from clearhead.generation.step import StepByStep
 from clearhead.store.load import Loaded
 from clearhead.text import corpus as corpora
 from clearhead.text import shards
 from clearhead.text.config import TextConfig
+from clearhead.text.corpus import Piece
 from clearhead.text.overlap import copies
 from clearhead.training import dataset
+from clearhead.training.config import RunConfig
 from clearhead.training.evaluate import Evaluator
 
 COPY_SAMPLE_TOKENS = 1000
@@ -33,30 +36,40 @@ COPY_LENGTH = 50
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A stretch of ids to score, and what it is called."""
+    """A stretch of ids to score, what it is called, and how many unknown characters were left out of it."""
 
     split: str
     ids: Int32[np.ndarray, " N"]
+    num_dropped: int = 0
 
 
 def assess(
-    loaded: Loaded, text: str | Path | None = None, *, stride: int | None = None, weights: Weights | None = None
+    loaded: Loaded,
+    text: str | Path | None = None,
+    *,
+    stride: int | None = None,
+    weights: Weights | None = None,
+    changes: Mapping[str, Any] | None = None,
+    drop_unknown: bool = False,
 ) -> dict[str, Any]:
     """Score a model by the evaluation rule, on its validation part unless another text is named.
 
     Args:
         stride: also score with windows that move on by so many targets, as `nats_per_token_sliding`.
+        changes: settings by which another text is read, where they differ from those of the run's own.
+        drop_unknown: leave out the characters of another text that the tokenizer does not know.
         weights: also score with rounded weights, as `nats_per_token_rounded`.
 
     Returns:
-        run, step, split, tokens_scored, nats_per_token, standard_error, bits_per_byte, by_position, baselines and,
-        for the validation part, copied: the share of a long sample that stands in the training text.
+        run, step, split, characters_left_out, tokens_scored, nats_per_token, standard_error, bits_per_byte,
+        by_position, baselines and, for the validation part, copied: the share of a long sample that stands in the
+        training text.
     """
     tokenizer, model = loaded.tokenizer, loaded.model
     context = int(model.context_length)  # type: ignore[arg-type]
     if stride is not None and not 1 <= stride <= context:
         raise UserError(f"--stride must be from 1 to the context length, {context}, not {stride}.")
-    target = read_target(loaded, text)
+    target = own_target(loaded) if text is None else read_target(loaded, text, changes or {}, drop_unknown)
     if len(target.ids) < 2:
         raise UserError("The text is too short to be scored: it needs at least two tokens.")
     byte_lengths = tokenizer.byte_lengths if tokenizer.lossless else None
@@ -68,6 +81,7 @@ def assess(
         "run": loaded.run.name,
         "step": loaded.step,
         "split": target.split,
+        "characters_left_out": target.num_dropped,
         "context_length": context,
         "tokens_scored": score.tokens_scored,
         "nats_per_token": score.nats_per_token,
@@ -79,24 +93,36 @@ def assess(
     if stride is not None:
         result["nats_per_token_sliding"] = float(text_nats(model, target.ids, stride=stride, end=end).mean())
     if weights is not None:
-        rounded = evaluator.score(StepByStep(model, weights).eval())
+        rounded = evaluator.score(Rounded(model, weights).eval())
         result |= {"weights": weights, "nats_per_token_rounded": rounded.nats_per_token}
     return result | compare(loaded, target)
 
 
-def read_target(loaded: Loaded, text: str | Path | None) -> Target:
-    """Return the ids of the run's validation part, or of a text that is read as the run's own was."""
-    if text is None:
-        stored = np.fromfile(loaded.run.path / runs.VALIDATION_FILE, dtype="<i4")
-        if "imported" in loaded.description:
-            name = loaded.run.name
-            raise UserError(
-                f"{name} was imported without a validation part; name a text: clearhead eval {name} my.txt."
-            )
-        return Target("validation", stored.astype(np.int32))
-    config = build(TextConfig, loaded.description["config"]["text"], where="text")
-    corpus = corpora.read([text], config)
-    return Target(str(text), np.concatenate(list(shards.token_stream(loaded.tokenizer, corpus.pieces()))))
+def own_target(loaded: Loaded) -> Target:
+    """Return the ids of the run's validation part."""
+    stored = np.fromfile(loaded.run.path / runs.VALIDATION_FILE, dtype="<i4")
+    if "imported" in loaded.description:
+        name = loaded.run.name
+        raise UserError(f"{name} was imported without a validation part; name a text: clearhead eval {name} my.txt.")
+    return Target("validation", stored.astype(np.int32))
+
+
+def read_target(loaded: Loaded, text: str | Path, changes: Mapping[str, Any], drop_unknown: bool) -> Target:
+    """Return the ids of a text that is read as the run's own was, but for the changes."""
+    own = build(TextConfig, loaded.description["config"]["text"], where="text")
+    corpus = corpora.read([text], merge(RunConfig(text=own), changes).text)
+    num_dropped = 0
+
+    def known(pieces: Iterator[Piece]) -> Iterator[Piece]:
+        nonlocal num_dropped
+        for piece in pieces:
+            kept, dropped = loaded.tokenizer.drop_unknown(piece.text)
+            num_dropped += dropped
+            yield Piece(kept, piece.ends_document)
+
+    pieces = known(corpus.pieces()) if drop_unknown else corpus.pieces()
+    ids = np.concatenate(list(shards.token_stream(loaded.tokenizer, pieces)))
+    return Target(str(text), ids, num_dropped)
 
 
 def compare(loaded: Loaded, target: Target) -> dict[str, Any]:

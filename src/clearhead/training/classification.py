@@ -93,7 +93,7 @@ class ClassificationTask(Task):
     data: LabelledData
     kind = "classify"
     unit = "label"
-    alternatives = "labels"
+    alternative = "label"
     built_in = "sentiment"
 
     @classmethod

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from clearhead.core.words import counted
 from clearhead.model.config import GptConfig, require_above_zero, require_positive
 from clearhead.model.family_config import AnyModelConfig
 from clearhead.text.config import TextConfig, TokenizerConfig
@@ -243,7 +244,7 @@ class TrainConfig:
         if self.micro_batches > self.sequences_per_step:
             raise ValueError(
                 f"micro_batches = {self.micro_batches} is more than sequences_per_step = {self.sequences_per_step}; "
-                f"at most {self.sequences_per_step} parts can be cut."
+                f"at most {counted(self.sequences_per_step, 'part')} can be cut."
             )
         if self.averaging is not None and not 0.0 < self.averaging < 1.0:
             raise ValueError(f"averaging is a decay between 0 and 1, such as 0.99, not {self.averaging}.")

@@ -12,9 +12,10 @@ import numpy as np
 from jaxtyping import Int32
 
 from clearhead.core.config import build, to_dict
-from clearhead.core.errors import UserError
+from clearhead.core.errors import UnknownCharacter, UserError
 from clearhead.core.files import new_folder
 from clearhead.core.run import part
+from clearhead.core.words import counted
 from clearhead.model.config import GptConfig, PerDocumentConfig
 from clearhead.text import corpus as corpora
 from clearhead.text import shards
@@ -92,7 +93,12 @@ def shortened(config: TokenizerConfig, tokenizer: Tokenizer) -> str:
 
 
 def prepare(corpus: Corpus, config: TokenizerConfig, names: Sequence[str | Path], text: TextConfig) -> Dataset:
-    """Split a text, train a tokenizer on the training part and encode both parts."""
+    """Split a text, train a tokenizer on the training part and encode both parts.
+
+    Raises:
+        UserError: a part is a single token, so there is nothing to predict in it; or a tokenizer that was saved
+            earlier does not know a character of the text.
+    """
     parts = split(corpus)
     tokenizer = train_tokenizer(
         config,
@@ -101,8 +107,20 @@ def prepare(corpus: Corpus, config: TokenizerConfig, names: Sequence[str | Path]
         end=parts.has_documents,
         training_bytes=parts.training_bytes,
     )
-    validation = np.concatenate(list(shards.token_stream(tokenizer, parts.validation())))
-    training = shards.cached(parts, tokenizer)
+    try:
+        validation = np.concatenate(list(shards.token_stream(tokenizer, parts.validation())))
+        training = shards.cached(parts, tokenizer)
+    except UnknownCharacter as error:
+        raise UserError(
+            f"The text has the character {error.character}, which the saved tokenizer does not know; "
+            "train one on this text, or one that spells such characters, with --tokenizer.unknown bytes."
+        ) from error
+    if min(len(training), len(validation)) < 2:
+        raise UserError(
+            f'Under a tokenizer of kind "{tokenizer.kind}" the training part is {counted(len(training), "token")} and '
+            f"the validation part {len(validation)}, and each needs at least 2; "
+            "give a longer text, or shorter tokens with --tokenizer char."
+        )
     sources = describe(corpus, parts, names, text, len(training), len(validation))
     tokenizer.unseen = shards.unseen_ids(training, tokenizer.vocabulary_size)
     sources["unseen_ids"] = shards.ranges_of(tokenizer.unseen)

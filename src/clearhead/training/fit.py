@@ -19,6 +19,7 @@ from clearhead.core.events import Event, Planned, Stopped, Warned, read, record
 from clearhead.core.files import lock
 from clearhead.core.run import Run
 from clearhead.core.runtime import Runtime, choose_device, choose_precision, choose_threads
+from clearhead.core.words import counted
 from clearhead.model.build import build_model
 from clearhead.model.family_config import as_language_model
 from clearhead.store import checkpoint
@@ -201,7 +202,7 @@ def inexact_reasons(
     runs.part(description, "machine", "processor", kind=str)
     runs.part(old, "torch", kind=str)
     reasons = {
-        f"{frozen.threads} threads before, {runtime.threads} now": frozen.threads != runtime.threads,
+        f"{counted(frozen.threads, 'thread')} before, {runtime.threads} now": frozen.threads != runtime.threads,
         f"device {frozen.device} before, {runtime.device} now": frozen.device != runtime.device,
         f"torch {old['torch']} before, {new['torch']} now": old["torch"] != new["torch"],
         f"another processor than {description['machine']['processor']}": description["machine"] != runs.machine(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from clearhead.core import run as runs
 from clearhead.core.errors import BrokenModel, UserError
 from clearhead.core.files import write_atomically
 from clearhead.core.run import Run
+from clearhead.core.words import counted
 from clearhead.generation.engine import Request, prompt_ids, write
 from clearhead.model.config import GptConfig, PrefixConfig
 from clearhead.model.family_config import AnyModelConfig, EncoderConfig, EncoderDecoderConfig
@@ -33,6 +34,9 @@ SAMPLE_SEED = 1
 END_SAMPLES = 3
 END_SAMPLE_TOKENS = 400
 
+FEWEST_WINDOWS = 7
+"""A context that nobody named leaves room for so many windows; 2 kB of text have it for windows of 256 characters."""
+
 
 @dataclass(frozen=True)
 class LanguageTask(Task):
@@ -41,7 +45,7 @@ class LanguageTask(Task):
     data: Dataset
     kind = "lm"
     unit = "token"
-    alternatives = "ids"
+    alternative = "id"
     built_in = "tales"
 
     @classmethod
@@ -77,7 +81,7 @@ class LanguageTask(Task):
 
     @classmethod
     def assess(cls, loaded: Loaded, text: str | None, further: Further) -> dict[str, Any]:
-        return assess(loaded, text, stride=further.stride, weights=further.weights)
+        return assess(loaded, text, **asdict(further))
 
     @property
     def choices(self) -> int:
@@ -184,13 +188,16 @@ def fit_context(config: RunConfig, num_tokens: int, *, fixed: bool, notify: Call
         UserError: the user named a context that is longer than the text.
     """
     wanted = config.model.context_length
-    if wanted < num_tokens:
-        return config
-    if fixed:
+    if fixed and wanted >= num_tokens:
         raise UserError(
             f"model.context_length = {wanted} is longer than the training part, which has {num_tokens} tokens; "
             f"at most {num_tokens - 1} fit."
         )
-    shorter = max(1, num_tokens // 2)
-    notify(f"The text is short ({num_tokens} training tokens), so the context is {shorter} tokens, not {wanted}.")
-    return replace(config, model=replace(config.model, context_length=shorter))
+    longest = max(1, num_tokens // FEWEST_WINDOWS)
+    if fixed or wanted <= longest:
+        return config
+    notify(
+        f"The text is short ({num_tokens:,} training tokens), so the context is {counted(longest, 'token')}, "
+        f"not {wanted}; --model.context_length sets it."
+    )
+    return replace(config, model=replace(config.model, context_length=longest))

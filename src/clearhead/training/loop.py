@@ -27,6 +27,7 @@ from clearhead.core.events import (
     Warned,
 )
 from clearhead.core.runtime import Runtime, free_memory
+from clearhead.core.words import counted
 from clearhead.text.batches import Batch
 from clearhead.training.config import RunConfig
 from clearhead.training.evaluate import Evaluation
@@ -215,7 +216,7 @@ class _Loop:
         """Return why the run cannot go on."""
         state = self.state
         batches = ", ".join(map(str, state.skipped[-SKIPS_IN_A_ROW:]))
-        gone_back = f", after going back {state.rewinds} times" if state.rewinds else ""
+        gone_back = f", after going back {counted(state.rewinds, 'time')}" if state.rewinds else ""
         return f"batches {batches} could not be learned from at step {state.step + 1}{gone_back}"
 
     def gradients(self) -> Generator[Event, None, tuple[float, int]]:
@@ -322,7 +323,7 @@ class _Loop:
             if end < state.plan.steps:
                 now = factor(self.config.schedule, state.plan, state.step)
                 plan = replace(state.plan, steps=end, cooldown_start=state.step, cooldown_factor=now)
-                yield self.planned(plan, f"{patience} evaluations brought no gain above one standard error")
+                yield self.planned(plan, f"{counted(patience, 'evaluation')} brought no gain above one standard error")
         return gained
 
     def sample(self) -> Iterator[Event]:

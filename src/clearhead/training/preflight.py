@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from clearhead.core.words import counted
 from clearhead.generation.score import TOKENS_AT_ONCE
 from clearhead.text.batches import Batch
 from clearhead.training.loop import to_tensors
@@ -80,12 +81,11 @@ def first_loss(model: nn.Module, objective: Objective, batches: Sequence[Batch[A
     return sum(float(loss.total) for loss in losses) / sum(loss.weight for loss in losses)
 
 
-def explain_first_loss(loss: float, choices: int, alternatives: str = "ids") -> str:
+def explain_first_loss(loss: float, choices: int, alternative: str = "id") -> str:
     """Say in a sentence whether a first loss is what a model that knows nothing should have."""
     guess = math.log(choices)
-    beginning = (
-        f"The first loss is {loss:.3f}; guessing among {choices:,} {alternatives} costs ln {choices} = {guess:.3f}"
-    )
+    even = f"guessing among {counted(choices, alternative)} costs ln {choices} = {guess:.3f}"
+    beginning = f"The first loss is {loss:.3f}; {even}"
     gap = loss - guess
     if abs(gap) <= SURPRISING_GAP:
         return f"{beginning}, so the model starts without opinions, as it should."

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -96,10 +96,14 @@ class Further:
     Args:
         stride: the score with windows that move on by so many targets.
         weights: the score with rounded weights.
+        changes: settings by which another text is read, where they differ from those of the run's own.
+        drop_unknown: leave out the characters of another text that the tokenizer does not know.
     """
 
     stride: int | None = None
     weights: Weights | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    drop_unknown: bool = False
 
     def require_nothing(self) -> None:
         """Refuse what is asked further.
@@ -109,8 +113,8 @@ class Further:
         """
         if self != Further():
             raise UserError(
-                "--stride and --weights ask about a language model that writes; this run was trained for something "
-                "else, so leave them out."
+                "--stride, --weights, --unknown and --text.* ask about a language model; this run was trained for "
+                "something else, so leave them out."
             )
 
 
@@ -120,14 +124,14 @@ class Task(ABC):
     Attributes:
         kind: its name, as in `task.kind`.
         unit: what one target is, such as "token".
-        alternatives: what a target is one of, such as "ids".
+        alternative: what a target is one of, such as "id".
         built_in: what a run without a text is called after.
         data: what is learned from.
     """
 
     kind: ClassVar[str]
     unit: ClassVar[str]
-    alternatives: ClassVar[str]
+    alternative: ClassVar[str]
     built_in: ClassVar[str]
     data: Data
 

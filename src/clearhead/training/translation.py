@@ -101,7 +101,7 @@ class TranslationTask(Task):
     label_smoothing: float = 0.0
     kind = "translate"
     unit = "token"
-    alternatives = "ids"
+    alternative = "id"
     built_in = "pairs"
 
     @classmethod

@@ -184,7 +184,7 @@ def first_measurements(session: Session) -> Iterator[Event]:
     values = {
         "initial_loss": loss,
         "log_vocabulary": math.log(task.choices),
-        "sentence": preflight.explain_first_loss(loss, task.choices, task.alternatives),
+        "sentence": preflight.explain_first_loss(loss, task.choices, task.alternative),
         "parameters": {"total": sizes.parameters, **sizes.by_role},
         "flops_per_token": sizes.flops_per_token,
         "memory_bytes": sizes.memory_bytes,

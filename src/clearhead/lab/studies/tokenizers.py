@@ -74,7 +74,7 @@ def bits_of(runs: Sequence[Outcome]) -> Estimate:
     values = [math.nan if run.bits_per_byte is None else run.bits_per_byte for run in runs]
     if len(runs) > 1:
         return over_seeds(values)
-    half = NORMAL * runs[0].standard_error * values[0] / runs[0].nats_per_token
+    half = NORMAL * runs[0].standard_error * values[0] / (runs[0].nats_per_token or 1.0)
     return Estimate(values[0], math.nan, values[0] - half, values[0] + half, 1)
 
 

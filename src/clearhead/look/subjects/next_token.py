@@ -100,7 +100,7 @@ def _caption(
     draws: int,
 ) -> str:
     model, final = stages["model"], next(reversed(stages.values()))
-    entropy = float(-(model * model.clamp(min=1e-300).log()).sum())
+    entropy = 0.0 - float((model * model.clamp(min=1e-300).log()).sum())
     said = (
         f"After {quoted(''.join(pieces[-12:]))} the model expects {quoted(best[0])} with {percent(model.max(), 1)}. "
         f"It is as undecided as among {torch.tensor(entropy).exp():.1f} equally likely tokens ({entropy:.2f} nats)."

@@ -1,9 +1,10 @@
-"""Reading one token more, fast: a trained model's own parts, each folded once into few operations.
+"""A trained model folded into few operations, for writing: each of its own parts gives its shorter form once.
 
-`model(token, cache=cache)` is the readable twin of a `Step`, and gives the same logits up to rounding. One token is so
-little work for a small model that calling hundreds of operations takes longer than computing. So layers that read the
-same states become one product, what a position decides is looked up once for all layers, and what stands between the
-products is done by numpy, which calls an operation several times faster than torch. Both work on the same memory.
+`model(tokens, cache=cache)` is the readable twin of `folded(tokens)`, and gives the same logits up to rounding. One
+token is so little work for a small model that calling hundreds of operations takes longer than computing. So layers
+that read the same states become one product, what a position decides is looked up once for all layers, and what stands
+between the products is done by numpy, which calls an operation several times faster than torch. Both work on the same
+memory.
 
 A part that does not know how to be folded runs as it is, through the same cache.
 """
@@ -47,36 +48,38 @@ TURNS_AT_ONCE = 64
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What the position of the new token decides, the same for every layer.
+    """What the positions of the new tokens decide, the same for every layer.
 
     Args:
-        index: its number.
-        turn: x @ turn is a query or key with its position worked in; None leaves it as it is.
+        turns: for each position, x @ turn is a query or key with it worked in; None leaves them as they are.
         bias: what is added to the scaled scores; None adds nothing.
     """
 
-    index: int
-    turn: Float32[np.ndarray, "D D"] | None
+    start: int
+    end: int
+    turns: Float32[np.ndarray, "T D D"] | None
     mask: Mask
-    bias: Float[Tensor, "#H 1 S"] | None
+    bias: Float[Tensor, "#H T S"] | None
 
 
 Layer = Callable[[Rows, Place], Rows]
+"""A block, from the states of the new positions, one a row, to other states; row by row of the batch."""
 
 
-class Step:
-    """A model that reads one token more in each row of a batch, with its weights as they are now.
+class Folded:
+    """A model with its weights as they are now, and the cache through which it reads.
 
-    It reads and writes the cache that it was made with, so it may take turns with the model itself.
+    It reads and writes that cache as the model does, so the two may take turns.
 
     Args:
         product: how it multiplies.
+        mask: the model's own unless another is given.
     """
 
-    def __init__(self, model: GPT, cache: Cache, product: Product) -> None:
-        self.model, self.cache, self.mask = model, cache, model.mask
+    def __init__(self, model: GPT, cache: Cache, product: Product, mask: Mask | None = None) -> None:
+        self.model, self.cache, self.mask = model, cache, model.mask if mask is None else mask
         rows = next(iter(cache)).keys.size(0)
-        self.turns: list[Float32[np.ndarray, "D D"]] = []
+        self.turns = np.empty((0, model.config.head_width, model.config.head_width), dtype=np.float32)
         self.embed = fold_embedding(model)
         self.layers: list[Layer] = []
         self.folded: list[Slot] = []
@@ -87,42 +90,43 @@ class Step:
             self.layers.append(layer or as_it_is(cast(Block, block), model, slot))
         self.head = fold_head(model, rows, product)
 
-    def __call__(self, tokens: Int[Tensor, " B"]) -> Float[Tensor, "B V"]:
-        """Return the logits of the token after these, and keep these in the cache. Gradients have to be off."""
-        start = self.cache.offset
-        place = self.place(start)
+    def __call__(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T V"]:
+        """Return the logits of each position's next token; the tokens continue the cache. Gradients have to be off."""
+        start, count = self.cache.offset, tokens.size(1)
+        self.model.require_readable(self.mask, start, count)
+        place = self.place(start, start + count)
         x = self.embed(tokens, start)
         for layer in self.layers:
             x = layer(x, place)
-        self.cache.advance(1)
+        self.cache.advance(count)
         for slot in self.folded:
-            slot.length = start + 1
-        return torch.from_numpy(self.head(x))
+            slot.length = place.end
+        return torch.from_numpy(self.head(x)).view(*tokens.shape, -1)
 
-    def place(self, index: int) -> Place:
-        """Return what a position decides, as the model's own positions say."""
-        return Place(index, self._turn(index), self.mask, self.model.positions.bias(1, index + 1))
+    def place(self, start: int, end: int) -> Place:
+        """Return what the positions from `start` to before `end` decide, as the model's own position scheme says."""
+        return Place(start, end, self._turns(start, end), self.mask, self.model.positions.bias(end - start, end))
 
-    def _turn(self, index: int) -> Float32[np.ndarray, "D D"] | None:
+    def _turns(self, start: int, end: int) -> Float32[np.ndarray, "T D D"] | None:
         positions = self.model.positions
         if inherits(positions, "rotate"):
             return None
-        if index >= len(self.turns):
+        while end > len(self.turns):
             # A rotation is linear, so what it makes of the unit vectors is its matrix.
-            start = len(self.turns)
-            count = min(TURNS_AT_ONCE, self.model.context_length - start)
-            unit = torch.eye(self.model.config.head_width)
-            turned = positions.rotate(unit[:, None, None].expand(-1, -1, count, -1), start)
-            self.turns += list(turned[:, 0].transpose(0, 1).contiguous().numpy())
-        return self.turns[index]
+            first = len(self.turns)
+            count = min(TURNS_AT_ONCE, self.model.context_length - first)
+            unit = torch.eye(self.turns.shape[1])[:, None, None].expand(-1, -1, count, -1)
+            turns = positions.rotate(unit, first)[:, 0].transpose(0, 1)
+            self.turns = np.concatenate((self.turns, turns.numpy()))
+        return self.turns[start:end]
 
 
-def one_token_step(model: nn.Module, cache: Cache | None, weights: Weights = "fp32") -> Step | None:
-    """Return a model's `Step` through a cache, or None where the model itself has to read every token."""
+def fold(model: nn.Module, cache: Cache | None, weights: Weights = "fp32") -> Folded | None:
+    """Return a model folded over a cache, or None where the model itself has to read."""
     if cache is None or not can_be_folded(model):
         return None
     too_large = weights == "fp32" and sum(parameter.numel() for parameter in model.parameters()) > LARGEST_FOLDED
-    return None if too_large else Step(model, cache, PRODUCTS[weights])
+    return None if too_large else Folded(model, cache, PRODUCTS[weights])
 
 
 def can_be_folded(model: nn.Module) -> TypeGuard[GPT]:
@@ -133,8 +137,8 @@ def can_be_folded(model: nn.Module) -> TypeGuard[GPT]:
     return weight.device.type == "cpu" and weight.dtype == torch.float32
 
 
-def require_steps(model: nn.Module) -> GPT:
-    """Return a model that can be read by steps with rounded weights.
+def require_foldable(model: nn.Module) -> GPT:
+    """Return a model that can be read with rounded weights.
 
     Raises:
         UserError: it cannot be folded, or it keeps no cache.
@@ -144,25 +148,24 @@ def require_steps(model: nn.Module) -> GPT:
     raise UserError("Rounded weights are for a GPT in fp32 on the CPU that keeps a cache; leave weights at fp32.")
 
 
-class StepByStep(nn.Module):
-    """A model that reads every token by a step, as writing does; scoring it measures what rounded weights cost.
+class Rounded(nn.Module):
+    """A model that is always read folded, with rounded weights; scoring it measures what the rounding costs.
 
     Raises:
-        UserError: steps are not for this model.
+        UserError: the model cannot be folded.
     """
 
     def __init__(self, model: nn.Module, weights: Weights) -> None:
         super().__init__()
-        self.model, self.weights = require_steps(model), weights
+        self.model, self.product = require_foldable(model), PRODUCTS[weights]
         self.context_length, self.vocabulary_size = self.model.context_length, self.model.vocabulary_size
         self.mask = self.model.mask
 
     def forward(self, tokens: Int[Tensor, "B T"], *, mask: Mask | None = None) -> Float[Tensor, "B T V"]:
         """Return the logits of each position's next token; gradients have to be off."""
-        step = one_token_step(self.model, self.model.new_cache(tokens.size(0)), self.weights)
-        assert step is not None
-        step.mask = self.mask if mask is None else mask
-        return torch.stack([step(column) for column in tokens.unbind(dim=1)], dim=1)
+        cache = self.model.new_cache(tokens.size(0))
+        assert cache is not None
+        return Folded(self.model, cache, self.product, mask)(tokens)
 
 
 def as_built(module: nn.Module | None, kind: type[nn.Module]) -> bool:
@@ -175,16 +178,16 @@ def as_built(module: nn.Module | None, kind: type[nn.Module]) -> bool:
 
 def inherits(positions: Positions, method: str) -> bool:
     """Say whether a position scheme does nothing in one of its three places."""
-    return getattr(type(positions), method) is getattr(Positions, method)
+    return getattr(type(positions), method) is getattr(Positions, method) and method not in vars(positions)
 
 
 def as_it_is(block: Block, model: GPT, slot: Slot) -> Layer:
     """Return a block as the model itself runs it."""
 
     def layer(x: Rows, place: Place) -> Rows:
-        states = torch.from_numpy(x)[:, None]
+        states = torch.from_numpy(x).view(slot.keys.size(0), -1, x.shape[1])
         out: Tensor = block(states, mask=place.mask, positions=model.positions, slot=slot)
-        return out[:, 0].numpy()
+        return out.flatten(0, 1).numpy()
 
     return layer
 
@@ -232,7 +235,7 @@ def fold_block(block: Block, slot: Slot, product: Product) -> Layer | None:
 
 
 def fold_attention(block: Block, slot: Slot, product: Product) -> Layer | None:
-    """Return x + attention(norm(x)) for one position: one product gives q, k and v; the kernel is the model's own."""
+    """Return x + attention(norm(x)): one product gives queries, keys and values; the kernel is the model's own."""
     normalize, attention = fold_norm(block.attention_norm), block.attention
     if normalize is None or not isinstance(attention, Attention) or not as_built(attention, Attention):
         return None
@@ -245,24 +248,24 @@ def fold_attention(block: Block, slot: Slot, product: Product) -> Layer | None:
     keys, values = slot.keys.numpy(), slot.values.numpy()
 
     def layer(x: Rows, place: Place) -> Rows:
-        heads = project(normalize(x)).reshape(B, H + 2 * K, D)
-        q_k = heads[:, : H + K]
+        start, end = place.start, place.end
+        heads = project(normalize(x)).reshape(B, -1, H + 2 * K, D)
+        q_k = heads[:, :, : H + K]
         if normalize_heads is not None:
             q_k = normalize_heads(q_k)
-        if place.turn is not None:
-            q_k = q_k @ place.turn
-        end = place.index + 1
-        keys[:, :, place.index] = q_k[:, H:]
-        values[:, :, place.index] = heads[:, H + K :]
-        queries = torch.from_numpy(q_k[:, :H, None])
+        if place.turns is not None:
+            q_k = q_k @ place.turns
+        keys[:, :, start:end] = q_k[:, :, H:].swapaxes(1, 2)
+        values[:, :, start:end] = heads[:, :, H + K :].swapaxes(1, 2)
+        queries = torch.from_numpy(q_k[:, :, :H].swapaxes(1, 2))
         gathered = kernel(queries, slot.keys[:, :, :end], slot.values[:, :, :end], place.mask, place.bias)
-        return x + close(gathered.numpy().reshape(B, H * D))
+        return x + close(gathered.numpy().swapaxes(1, 2).reshape(-1, H * D))
 
     return layer
 
 
 def fold_feed_forward(block: Block, slot: Slot, product: Product) -> Map | None:
-    """Return x + feed_forward(convolution(norm(x))) for one position."""
+    """Return x + feed_forward(convolution(norm(x)))."""
     if block.feed_forward is None:
         return lambda x: x
     normalize, mix = fold_norm(block.feed_forward_norm), fold_convolution(block.convolution, slot)
@@ -279,14 +282,19 @@ def fold_convolution(convolution: ShortConvolution | None, slot: Slot) -> Map | 
     if not as_built(convolution, ShortConvolution):
         return None
     taps = convolution.taps.detach().flip(0).numpy()
-    nothing, join, total = torch.zeros(slot.keys.size(0), len(taps) - 1, taps.shape[1]), np.concatenate, np.add.reduce
+    before, join = len(taps) - 1, np.concatenate
+    nothing = torch.zeros(slot.keys.size(0), before, taps.shape[1])
 
     def mix(x: Rows) -> Rows:
         recent = nothing if slot.recent is None else slot.recent
-        joined = join((recent.numpy(), x[:, None]), axis=1)
-        slot.recent = torch.from_numpy(joined[:, 1:])
-        mixed: Rows = total(joined * taps, axis=1)
-        return mixed
+        joined = join((recent.numpy(), x.reshape(len(nothing), -1, x.shape[1])), axis=1)
+        count = joined.shape[1] - before
+        slot.recent = torch.from_numpy(joined[:, count:])
+        mixed = joined[:, before:] * taps[before]
+        for place in range(before):
+            mixed += joined[:, place : place + count] * taps[place]
+        rows: Rows = mixed.reshape(x.shape)
+        return rows
 
     return mix
 
@@ -325,17 +333,17 @@ def _gelu(x: Rows) -> Rows:
 ACTIVATIONS: dict[Callable[..., Any], Map] = {F.relu: _rectified, squared_relu: _squared, gelu_tanh: _gelu}
 
 
-def fold_embedding(model: GPT) -> Callable[[Int[Tensor, " B"], int], Rows]:
+def fold_embedding(model: GPT) -> Callable[[Int[Tensor, "B T"], int], Rows]:
     """Return the embedding; where positions have no part in it, it is a table with the norm done."""
     if inherits(model.positions, "embed"):
         every = torch.arange(model.vocabulary_size)
         table = model.embedding_norm(model.embedding(every)).detach().numpy()
-        return lambda tokens, start: table[tokens.numpy()]
+        return lambda tokens, start: table[tokens.flatten().numpy()]
 
-    def embed(tokens: Int[Tensor, " B"], start: int) -> Rows:
-        placed = model.positions.embed(model.embedding(tokens[:, None]), start)
+    def embed(tokens: Int[Tensor, "B T"], start: int) -> Rows:
+        placed = model.positions.embed(model.embedding(tokens), start)
         out: Tensor = model.embedding_norm(placed)
-        return out[:, 0].numpy()
+        return out.flatten(0, 1).numpy()
 
     return embed
 

@@ -1,0 +1,133 @@
+"""Measure how fast this program learns and writes on this machine, beside peers, each in turn."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from clearhead.cli.arguments import Parser, dotted_flags, positive
+from clearhead.cli.terminal import console, print_json
+
+EPILOG = """\
+clearhead bench list                    what can be measured
+clearhead bench                         all that does not take long
+clearhead bench decode --nanogpt PATH   one group, beside nanoGPT
+clearhead bench report FILE --to PAGE   what --out FILE has kept, as Markdown with charts
+
+Settings such as --train.steps 110 change our recipe where something is trained to a level."""
+
+
+def run(parser: Parser, arguments: Sequence[str]) -> int:
+    """List, measure or report."""
+    actions = {"list": list_workloads, "report": report}
+    # Without an action workloads are named, so none is asked for as other verbs do.
+    if arguments and arguments[0] in actions:
+        action = actions[arguments[0]]
+        inner = type(parser)(prog=f"{parser.prog} {arguments[0]}", description=action.__doc__)
+        return action(inner, arguments[1:])
+    return measure(parser, arguments)
+
+
+def list_workloads(parser: Parser, arguments: Sequence[str]) -> int:
+    """Print a line for each workload."""
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+    args = parser.parse(arguments)
+    from clearhead.lab.bench.catalogue import WORKLOADS
+    from clearhead.show.terminal import table
+
+    facts = [(each.name, each.group, each.question, each.minutes) for each in WORKLOADS.values()]
+    columns = ("workload", "group", "question", "minutes")
+    if args.json:
+        print_json([dict(zip(columns, each, strict=True)) for each in facts])
+    else:
+        console().print(table("", columns, [(*each[:3], f"{each[3]:g}") for each in facts]))
+    return 0
+
+
+def measure(parser: Parser, arguments: Sequence[str]) -> int:
+    """Measure what is named, and print it workload by workload."""
+    import argparse
+
+    rest, pairs = dotted_flags(arguments)
+    add = parser.add_argument
+    add("names", nargs="*", metavar="NAME", help="workloads or groups (all that do not take long)")
+    add("--quick", action="store_true", help="one short repetition of each: to see that it works")
+    add("--repetitions", type=positive, metavar="N", help="how often each variant is measured (3 to 5)")
+    add("--threads", type=positive, metavar="N", help="CPU threads, for us and for peers (all cores)")
+    add("--text", metavar="FILE", help="tiny Shakespeare (./shakespeare.txt, where clearhead data get puts it)")
+    add("--nanogpt", metavar="DIR", help="a checkout of nanoGPT, to be measured too")
+    add("--transformers", action="store_true", help="measure the library transformers too")
+    add("--out", metavar="FILE", help="keep the figures there, as JSON, beside those of other workloads")
+    add("--json", action="store_true", help="print as JSON")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    args = parser.parse(rest)
+    from clearhead.core.runtime import available_cores
+    from clearhead.lab.bench import record, runner
+    from clearhead.lab.bench.catalogue import choose
+    from clearhead.lab.bench.workload import Request
+
+    request = Request(
+        quick=args.quick,
+        repetitions=args.repetitions,
+        threads=args.threads or available_cores(),
+        text=Path(args.text) if args.text else None,
+        nanogpt=Path(args.nanogpt) if args.nanogpt else None,
+        transformers=args.transformers,
+        changes={f"--{name}": value for name, value in pairs},
+    )
+    chosen, left_out = choose(args.names, request)
+    err = console(stderr=True)
+    for sentence in left_out:
+        err.print(sentence, soft_wrap=True)
+    command, found = shlex.join(["clearhead", *sys.argv[1:]]), []
+    with err.status("Preparing ...") as status:
+        for workload in chosen:
+            found.append(
+                runner.run(
+                    workload,
+                    request,
+                    command=command,
+                    tell=lambda what, name=workload.name: status.update(f"{name}: {what} ..."),
+                )
+            )
+            if args.out:
+                record.add(Path(args.out), found[-1])
+            if not args.json:
+                show(found[-1])
+    if args.json:
+        print_json(found)
+    return 0
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print the figures of one workload."""
+    from clearhead.show.bench import circumstances, sentences, terminal_table
+
+    out = console()
+    out.print(f"{found['workload']}: {found['question']}", soft_wrap=True)
+    out.print(terminal_table(found))
+    for sentence in sentences(found):
+        out.print(sentence, soft_wrap=True)
+    out.print(f"{circumstances(found)}.\n", soft_wrap=True)
+
+
+def report(parser: Parser, arguments: Sequence[str]) -> int:
+    """Write a page of what was kept."""
+    parser.add_argument("file", metavar="FILE", help="what clearhead bench --out FILE wrote")
+    parser.add_argument(
+        "--to", default="RESULTS.md", metavar="PAGE", help="the page; charts lie beside it (RESULTS.md)"
+    )
+    args = parser.parse(arguments)
+    from clearhead.core.errors import UserError
+    from clearhead.lab.bench import record
+
+    kept = record.read(Path(args.file))
+    if not kept:
+        raise UserError(f"There are no figures in {args.file}; clearhead bench --out {args.file} measures some.")
+    for path in record.write_report(list(kept.values()), Path(args.to)):
+        print(path)
+    return 0

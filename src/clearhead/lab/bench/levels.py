@@ -1,0 +1,200 @@
+"""How soon a recipe reaches a loss on tiny Shakespeare, and which loss it reaches in a given time."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from clearhead.core.events import read
+from clearhead.lab.bench import nanogpt
+from clearhead.lab.bench.nanogpt import NanoGpt, read_log
+from clearhead.lab.bench.processes import OURS, run_program
+from clearhead.lab.bench.variants import OURS as WORKER
+from clearhead.lab.bench.worker import worker
+from clearhead.lab.bench.workload import Repeat, Request, Sample, Variant, Workload
+
+NANOGPT_CPU_SECONDS = 113.0
+"""The cold wall time of nanoGPT's command on two Zen 4 cores; measured anew where nanoGPT is given."""
+
+COLD_SECONDS = 6.0
+"""What a run takes beside the minutes that it is given: imports, reading, the last evaluation, the report."""
+
+QUICK_STEPS = {"--train.steps": "3"}
+QUICK_NANOGPT = (
+    *("--max_iters=2", "--lr_decay_iters=2", "--eval_interval=2", "--eval_iters=1"),
+    "--always_save_checkpoint=True",
+)
+
+
+@dataclass
+class Budget:
+    """The seconds that a run may take from its start to its end."""
+
+    seconds: float
+
+
+Flags = Mapping[str, str]
+
+
+@contextmanager
+def runs_of_ours(request: Request, flags: Callable[[], Flags], *, halves: bool = False) -> Iterator[Repeat]:
+    """Give what trains a new run, seed by seed.
+
+    Args:
+        flags: asked for a run's flags when it begins.
+        halves: tell the loss on each half of the validation part too.
+    """
+    text = request.shakespeare().absolute()
+    with tempfile.TemporaryDirectory(prefix="clearhead-bench-") as home:
+
+        def repeat(seed: int) -> Sample:
+            folder = Path(home, f"seed-{seed}")
+            folder.mkdir()
+            settings = [word for pair in flags().items() for word in pair]
+            arguments: tuple[str | Path, ...] = (
+                "train",
+                text,
+                "--run",
+                "run",
+                "--seed",
+                str(seed),
+                "--quiet",
+                *settings,
+            )
+            ended = run_program((*OURS, *arguments), threads=request.threads, folder=folder)
+            figures, curve = outcome(folder / "run")
+            if halves:
+                task = {"task": "halves", "run": str(folder / "run")}
+                with worker(WORKER, task, threads=request.threads) as score:
+                    figures |= score(0).figures
+            return Sample(figures={"wall_seconds": ended.seconds, **figures}, curve=curve)
+
+        yield repeat
+
+
+def outcome(run: Path) -> tuple[dict[str, float], list[tuple[float, float]]]:
+    """Return what a run's events say: seconds in steps and the last loss by the whole rule, and the way there."""
+    found = [line for line in read(run) if line["event"] == "evaluated" and line["split"] == "validation"]
+    curve = [(line["train_seconds"], line["nats_per_token"]) for line in found if line["sampled"]]
+    last = [line for line in found if not line["sampled"]][-1]
+    figures = {"step_seconds": last["train_seconds"], "nats_per_token": last["nats_per_token"]}
+    return figures, curve
+
+
+@contextmanager
+def runs_of_nanogpt(request: Request, budget: Budget) -> Iterator[Repeat]:
+    """Give what runs nanoGPT's documented command and scores its last checkpoint; its seed is fixed."""
+    assert request.nanogpt is not None
+    text = request.shakespeare().absolute()
+    with nanogpt.prepared(request.nanogpt, text, threads=request.threads) as peer:
+        yield lambda _: trained_by_nanogpt(peer, request, budget)
+
+
+def trained_by_nanogpt(peer: NanoGpt, request: Request, budget: Budget) -> Sample:
+    """Run its command once; what our scoring takes does not count."""
+    ended = peer.train(*(QUICK_NANOGPT if request.quick else ()))
+    budget.seconds = ended.seconds
+    log = read_log(ended.said)
+    figures = {"wall_seconds": ended.seconds, "step_seconds": log.step_seconds, "nats_per_token": peer.score()}
+    return Sample(figures=figures, curve=log.curve)
+
+
+def recipe(request: Request, flags: Flags) -> Flags:
+    """Return a recipe's flags with what the request changes."""
+    return {**flags, **request.changes, **(QUICK_STEPS if request.quick else {})}
+
+
+def to_level(flags: Flags, request: Request, *, beside_nanogpt: bool, halves: bool = False) -> list[Variant]:
+    """Return a recipe of fixed length."""
+    own = partial(runs_of_ours, request, lambda: recipe(request, flags), halves=halves)
+    return [
+        *([theirs(request, Budget(0.0))] if beside_nanogpt and request.nanogpt else []),
+        Variant(name="ours", prepare=own),
+    ]
+
+
+def in_time(recipes: Mapping[str, Flags], request: Request) -> list[Variant]:
+    """Return recipes that take as long as nanoGPT's command took the time before."""
+    budget = Budget(NANOGPT_CPU_SECONDS)
+
+    def flags(given: Flags) -> Flags:
+        return recipe(request, {**given, "--train.minutes": f"{(budget.seconds - COLD_SECONDS) / 60:.3f}"})
+
+    found = [theirs(request, budget)] if request.nanogpt else []
+    for name, given in recipes.items():
+        found.append(Variant(name=f"ours, {name}", prepare=partial(runs_of_ours, request, partial(flags, given))))
+    return found
+
+
+def theirs(request: Request, budget: Budget) -> Variant:
+    """Return nanoGPT's documented command."""
+    return Variant(name="nanoGPT", prepare=partial(runs_of_nanogpt, request, budget), ours=False)
+
+
+SMALL = {"--preset": "tiny", "--train.steps": "120"}
+LARGER = {"--preset": "modern", "--train.steps": "2100"}
+
+WORKLOADS = (
+    Workload(
+        name="level-1.898",
+        group="level",
+        question="How long until 0.8M parameters are as good as nanoGPT's command for a CPU makes them at its end?",
+        figure="wall_seconds",
+        best="lowest",
+        variants=partial(to_level, SMALL, beside_nanogpt=True),
+        minutes=2.5,
+        needs_text=True,
+        cold=True,
+        level=1.898,
+    ),
+    Workload(
+        name="budget",
+        group="budget",
+        question="How good do 0.8M parameters become in the time of nanoGPT's command for a CPU?",
+        figure="nats_per_token",
+        best="lowest",
+        variants=partial(
+            in_time,
+            {
+                "context 64": {"--preset": "tiny"},
+                "context 128": {
+                    "--preset": "tiny",
+                    "--model.context_length": "128",
+                    "--train.sequences_per_step": "16",
+                },
+            },
+        ),
+        minutes=19.0,
+        needs_text=True,
+        cold=True,
+    ),
+    Workload(
+        name="level-1.4697",
+        group="long",
+        question="How long until a model of at most 11M is as good as what nanoGPT publishes for an A100?",
+        figure="wall_seconds",
+        best="lowest",
+        variants=partial(to_level, LARGER, beside_nanogpt=False),
+        repetitions=3,
+        minutes=60.0,
+        needs_text=True,
+        cold=True,
+        level=1.4697,
+    ),
+    Workload(
+        name="hour",
+        group="long",
+        question="How good does one model become in an hour, on each half of the validation text?",
+        figure="nats_per_token",
+        best="lowest",
+        variants=partial(to_level, {"--preset": "modern", "--train.minutes": "60"}, beside_nanogpt=False, halves=True),
+        repetitions=3,
+        minutes=183.0,
+        needs_text=True,
+        cold=True,
+    ),
+)

@@ -1,0 +1,98 @@
+"""How fast a model trains and writes, which part of the machine's peak that is, and what a step's parts take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from clearhead.lab.bench.shapes import SHAPES
+from clearhead.lab.bench.variants import of_nanogpt, of_ours, of_transformers, precisions
+from clearhead.lab.bench.workload import Request, Variant, Workload
+
+
+def training(size: str, batch: int, steps: int, request: Request) -> list[Variant]:
+    """Return nanoGPT's model as we train it and as peers do."""
+    settings = {
+        "task": "train",
+        "shape": SHAPES[size].to_dict(),
+        "batch": batch,
+        "steps": 1 if request.quick else steps,
+        "quick": request.quick,
+    }
+    kinds = precisions()
+    found = [of_ours(f"ours, {kind}", request, **settings, precision=kind) for kind in kinds]
+    found += of_nanogpt("nanoGPT", request, **settings)
+    found += of_transformers(request, **settings)
+    if not request.quick:
+        found.append(of_ours(f"ours, {kinds[-1]}, compiled", request, **settings, precision=kinds[-1], compile=True))
+        found += of_nanogpt("nanoGPT, compiled", request, **settings, compile=True)
+    return found
+
+
+def shares(request: Request) -> list[Variant]:
+    """Return the preset `tiny` with either optimizer."""
+    steps, kind = 1 if request.quick else 20, precisions()[-1]
+    names = {"adamw": "AdamW", "muon": "Muon"}
+    settings = {"task": "shares", "steps": steps, "precision": kind}
+    return [of_ours(f"ours, {shown}, {kind}", request, **settings, optimizer=name) for name, shown in names.items()]
+
+
+def decoding(size: str, batch: int, request: Request) -> Sequence[Variant]:
+    """Return nanoGPT's model as we and as peers write with it, and one of our own parts in the same sizes."""
+    settings = {
+        "task": "decode",
+        "shape": SHAPES[size].to_dict(),
+        "batch": batch,
+        "seconds": 0.01 if request.quick else 1.0,
+    }
+    found = [of_ours("ours", request, **settings), of_ours("ours, modern parts", request, **settings, parts="modern")]
+    return [*found, *of_nanogpt("nanoGPT", request, **settings), *of_transformers(request, **settings)]
+
+
+def training_workload(size: str, batch: int, steps: int, *, repetitions: int, minutes: float) -> Workload:
+    """Return the training of one size at one batch."""
+    shape = SHAPES[size]
+    return Workload(
+        name=f"train-{size}-{batch}",
+        group="train",
+        question=f"How fast is nanoGPT's model of {size} trained with AdamW, {batch} x {shape.context_length} tokens?",
+        figure="tokens_per_second",
+        best="highest",
+        variants=partial(training, size, batch, steps),
+        repetitions=repetitions,
+        minutes=minutes,
+    )
+
+
+def decoding_workload(size: str, batch: int, *, minutes: float) -> Workload:
+    """Return the writing with one size at one batch."""
+    length = SHAPES[size].context_length
+    return Workload(
+        name=f"decode-{size}-{batch}",
+        group="decode",
+        question=f"How fast does nanoGPT's model of {size} write, {batch} x {length} tokens?",
+        figure="tokens_per_second",
+        best="highest",
+        variants=partial(decoding, size, batch),
+        minutes=minutes,
+    )
+
+
+WORKLOADS = (
+    training_workload("0.8M", 12, 50, repetitions=5, minutes=1.5),
+    training_workload("0.8M", 32, 25, repetitions=5, minutes=1.5),
+    training_workload("10.6M", 16, 2, repetitions=3, minutes=1.5),
+    Workload(
+        name="shares",
+        group="shares",
+        question="Which shares of a step of tiny at 2,048 tokens do the update and the data take?",
+        figure="optimizer_share",
+        best="lowest",
+        variants=shares,
+        minutes=1.0,
+    ),
+    decoding_workload("0.8M", 1, minutes=0.3),
+    decoding_workload("0.8M", 64, minutes=0.3),
+    decoding_workload("10.6M", 1, minutes=0.3),
+    decoding_workload("10.6M", 64, minutes=1.0),
+)
