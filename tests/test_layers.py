@@ -53,6 +53,7 @@ LIBRARIES: dict[str, set[str]] = {
     "convert/parity.py": {"numpy", "transformers"},
     "look": {"jaxtyping", "numpy", "torch"},
     "training": {"jaxtyping", "numpy", "torch"},
+    "training/pair_score.py": {"sacrebleu"},
     "lab": {"jaxtyping", "numpy", "torch"},
     "lab/bench/nanogpt_worker.py": {"model"},  # nanoGPT's own module, in whose folder the worker runs
     "lab/bench/transformers_worker.py": {"transformers"},
@@ -150,10 +151,10 @@ def configs_that_import_more_than_configs(house: Path) -> list[str]:
         f"{file.name}:{line} imports {target}"
         for file in files(house)
         for line, target in own_imports(file)
-        if file.name.endswith("/config.py")
+        if file.name.endswith(("/config.py", "_config.py"))
         and file.room != "cli"
         and room_of(target) != "core"
-        and not re.match(r"clearhead\.\w+\.config(\.|$)", target)
+        and not re.match(r"clearhead\.\w+\.(\w+_)?config(\.|$)", target)
     ]
 
 

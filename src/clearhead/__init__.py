@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from clearhead.core.run import Run
+    from clearhead.generation.classifier import Classifier
     from clearhead.generation.writer import Writer
+    from clearhead.store.load import Loaded
 
-__all__ = ["load", "look", "train"]
+__all__ = ["load", "load_classifier", "look", "train"]
 
 
 def train(
@@ -39,13 +41,13 @@ def train(
     from clearhead.show import report
     from clearhead.training.fit import train_run
     from clearhead.training.plan import planner
-    from clearhead.training.recipes import recipe
+    from clearhead.training.recipes import default_recipe, recipe
 
     texts = [] if text is None else text if isinstance(text, list) else [text]
     changes = {name.replace("__", "."): value for name, value in fields.items()}
     if minutes is not None:
         changes["train.minutes"] = minutes
-    chosen = preset or ("modern" if texts else "tales")
+    chosen = preset or default_recipe(str(changes.get("task.kind", "lm")), named=bool(texts))
     plan = None if preset else planner(merge(recipe(chosen), changes), [changes])
     path = None if run is None else Path(run)
     trained = train_run(texts, preset=chosen, changes=changes, path=path, plan=plan)
@@ -65,13 +67,29 @@ def load(run: str | Path | Run, *, model: nn.Module | None = None) -> Writer:
     Raises:
         clearhead.core.errors.UserError: there is no such run or step, or its files are not what was written.
     """
+    from clearhead.generation.writer import Writer
+
+    return Writer(_open(run, model))
+
+
+def load_classifier(run: str | Path | Run) -> Classifier:
+    """Open a run of --task classify to choose labels with it: `.classify(["a text", "another"])`.
+
+    Raises:
+        clearhead.core.errors.UserError: there is no such run or step, or it was trained for something else.
+    """
+    from clearhead.generation.classifier import Classifier
+
+    return Classifier(_open(run, None))
+
+
+def _open(run: str | Path | Run, model: nn.Module | None) -> Loaded:
     import warnings
 
     from clearhead.core.run import Run
-    from clearhead.generation.writer import Writer
     from clearhead.store.load import load as load_run
 
     loaded = load_run(str(run.path if isinstance(run, Run) else run), model=model)
     for notice in loaded.notices:
-        warnings.warn(notice, stacklevel=2)
-    return Writer(loaded)
+        warnings.warn(notice, stacklevel=3)
+    return loaded

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from clearhead.cli import summary
 from clearhead.cli.main import main
-from clearhead.training import assess, dataset
+from clearhead.training import assess, dataset, language
 
 SMALL = [
     *("--preset", "tiny", "--threads", "1"),
@@ -131,7 +130,7 @@ def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     # Less to read and to write than a user gets, for the sake of time.
     monkeypatch.setattr(dataset, "TALES_BYTES", 60_000)
     monkeypatch.setattr(assess, "COPY_SAMPLE_TOKENS", 60)
-    monkeypatch.setattr(summary, "END_SAMPLE_TOKENS", 40)
+    monkeypatch.setattr(language, "END_SAMPLE_TOKENS", 40)
     return Terminal(tmp_path, capsys)
 
 

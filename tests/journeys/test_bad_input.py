@@ -75,8 +75,10 @@ def check(terminal: Terminal, command: str, sentence: str) -> None:
         ("tokens show hi --tokenizer xyz", "tokenizer.kind must be .*\"bpe\".*not 'xyz'"),
         ("train my.txt --model.positions.kind rotery", 'or "fourier", not \'rotery\'. Did you mean "rotary"'),
         ("train my.txt --device abacus", "device abacus is not available here; leave --device out"),
-        ("train my.txt --task sing", "--task must be one of 'lm', 'classify', 'translate', not 'sing'"),
-        ("train my.txt --task classify", "--task classify is not there yet; lm is"),
+        ("train my.txt --task sing", "There is no task sing; there are lm, classify"),
+        ("train my.txt --task classify", "is no table of rows"),
+        ("train my.txt --task classify --preset tiny", "--task classify trains an encoder"),
+        ("train my.txt --model.kind encoder", "An encoder reads what a language model is to predict"),
         ("sample last --unknown keep", "--unknown must be one of 'refuse', 'drop', not 'keep'"),
     ],
 )

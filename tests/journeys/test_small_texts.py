@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from clearhead.training.fit import FEWEST_WINDOWS
+from clearhead.training.language import FEWEST_WINDOWS
 from clearhead.training.recipes import recipe
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from clearhead.model.attention import Attention, explicit
 from clearhead.model.cache import new_slot
 from clearhead.model.config import FeedForwardConfig, LayerNormConfig, RMSNormConfig, SwiGLUConfig
-from clearhead.model.layers import Block, FeedForward, ShortConvolution, SwiGLU, build_feed_forward, build_norm
+from clearhead.model.layers import Block, Dropout, FeedForward, ShortConvolution, SwiGLU, build_feed_forward, build_norm
 from clearhead.model.masks import Causal
 from clearhead.model.positions import Positions
 
@@ -202,3 +202,25 @@ def test_dropout_acts_in_training_only() -> None:
     assert not torch.equal(block(x, **settings), block(x, **settings))
     block.eval()
     assert torch.equal(block(x, **settings), block(x, **settings))
+
+
+def test_dropout_keeps_its_share_and_the_mean() -> None:
+    dropout, ones = Dropout(0.3), torch.ones(101, 503)
+    torch.manual_seed(5)
+    out = dropout(ones)
+    assert sorted(out.unique().tolist()) == pytest.approx([0.0, 256 / (256 - 77)])
+    assert float((out == 0).float().mean()) == pytest.approx(0.3, abs=0.01)
+    assert float(out.mean()) == pytest.approx(1.0, abs=0.01)
+    torch.manual_seed(5)
+    assert torch.equal(dropout(ones), out)
+    assert not torch.equal(dropout(ones), out)
+    assert torch.equal(dropout.eval()(ones), ones)
+
+
+def test_what_dropout_drops_gets_no_gradient() -> None:
+    x = torch.randn(7, 11, requires_grad=True)
+    out = Dropout(0.5)(x)
+    out.sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad * x.detach(), out.detach())
+    assert torch.equal(x.grad == 0, out.detach() == 0)

@@ -190,7 +190,7 @@ def test_rounding_leaves_no_draw_without_an_answer() -> None:
 
 # In a model.
 
-SIZES = GptConfig(num_layers=1, num_heads=2, width=8, context_length=4, initialization="normal", dropout=0.2)
+SIZES = GptConfig(num_layers=1, num_heads=2, width=8, context_length=4, initialization="normal", dropout=0.5)
 
 
 def plain_model(norm: NormConfig, *, tied: bool) -> GPT:

@@ -167,7 +167,7 @@ def test_the_order_never_changes_between_versions(kind: type[TrainingBatches], s
 
 def epochs(source: TrainingBatches, num_epochs: int) -> np.ndarray:
     """The starts of the first epochs, one row each, cut out of the stream of steps."""
-    per_epoch = source.windows_per_epoch
+    per_epoch = source.sequences_per_epoch
     num_steps = -(-num_epochs * per_epoch // source.sequences_per_step)
     return all_starts(source, num_steps)[: num_epochs * per_epoch].reshape(num_epochs, per_epoch)
 
@@ -182,7 +182,7 @@ def test_an_epoch_visits_every_window_once(num_tokens: int) -> None:
     per_epoch = epochs(source, 12)
     assert all(visits_each_window_once(epoch, 7) for epoch in per_epoch)
     # Fewer than two windows' worth of the tokens that can be targets are left out.
-    assert num_tokens - 1 - source.windows_per_epoch * 7 < 2 * 7
+    assert num_tokens - 1 - source.sequences_per_epoch * 7 < 2 * 7
     source(0)
 
 
@@ -193,7 +193,7 @@ def test_sampling_with_replacement_is_told_from_visiting_once() -> None:
 
 def test_steps_cross_the_borders_of_epochs() -> None:
     source = batches(num_tokens=50)  # six windows an epoch, eleven a step
-    assert source.windows_per_epoch == 6
+    assert source.sequences_per_epoch == 6
     assert source.tokens_per_step == 77
     assert source.epoch_of(0) == 0
     assert source.epoch_of(12) == 22

@@ -12,10 +12,11 @@ from clearhead.cli.arguments import Parser, choose_action, number, whole
 from clearhead.cli.terminal import console, print_json
 from clearhead.core.errors import UserError
 
+KINDS = ("stories", "sentiment", "pairs")
 ACTIONS = {
     "list": "Name the texts that can be had.",
     "get": "Fetch a text from the network, and say where it lies.",
-    "tales": "Write built-in stories to standard output, divided by blank lines.",
+    "tales": "Write built-in stories to standard output, divided by blank lines; or sentences (--kind).",
 }
 
 
@@ -65,11 +66,18 @@ def write_tales(parser: Parser, arguments: Sequence[str]) -> None:
     parser.add_argument("--bytes", type=number, default=3e6, metavar="N", help="how much, such as 1e9 (3e6)")
     parser.add_argument("--seed", type=whole, default=1, metavar="N", help="which collection (1)")
     parser.add_argument("--jsonl", action="store_true", help="print a JSON object a line, each a document")
+    parser.add_argument("--kind", choices=KINDS, default="stories", help=f"{', '.join(KINDS)} (stories)")
     args = parser.parse(arguments)
     from clearhead.text.tales import tales
 
     if not 1 <= args.bytes <= 1e15:
         raise UserError(f"--bytes must be from 1 to 1e15, not {args.bytes:g}.")
+    if args.kind == "sentiment":
+        write_sentiments(int(args.bytes), args.seed, as_objects=args.jsonl)
+        return
+    if args.kind == "pairs":
+        write_pairs(int(args.bytes), args.seed, as_objects=args.jsonl)
+        return
     for place, tale in enumerate(tales(int(args.bytes), args.seed)):
         if args.jsonl:
             sys.stdout.write(json.dumps({"text": tale.text}) + "\n")
@@ -77,3 +85,23 @@ def write_tales(parser: Parser, arguments: Sequence[str]) -> None:
             sys.stdout.write(("\n\n" if place else "") + tale.text)
     if not args.jsonl:
         sys.stdout.write("\n")
+
+
+def write_sentiments(num_bytes: int, seed: int, *, as_objects: bool) -> None:
+    """Print sentences with their sentiment, as tab-separated rows with a header or as JSON lines."""
+    from clearhead.text.tales_sentiment import sentiments_of_size
+
+    if not as_objects:
+        sys.stdout.write("text\tlabel\n")
+    for said in sentiments_of_size(num_bytes, seed):
+        sys.stdout.write(json.dumps(asdict(said)) + "\n" if as_objects else f"{said.text}\t{said.label}\n")
+
+
+def write_pairs(num_bytes: int, seed: int, *, as_objects: bool) -> None:
+    """Print sentences in English and in the invented language, as tab-separated rows with a header or as JSON lines."""
+    from clearhead.text.tales_language import pairs_of_size
+
+    if not as_objects:
+        sys.stdout.write("source\ttarget\n")
+    for pair in pairs_of_size(num_bytes, seed):
+        sys.stdout.write(json.dumps(asdict(pair)) + "\n" if as_objects else f"{pair.source}\t{pair.target}\n")

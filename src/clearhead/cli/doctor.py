@@ -21,12 +21,13 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
     args = parser.parse(arguments)
     from clearhead.core.extras import missing
     from clearhead.core.run import machine, versions
+    from clearhead.model.family_config import as_language_model
     from clearhead.model.shapes import SIZES
     from clearhead.training.devices import examine, verdicts
     from clearhead.training.recipes import recipe
 
     names = (args.preset,) if args.preset else ("tiny", "modern")
-    checked = {name: recipe(name).model for name in names}
+    checked = {name: as_language_model(recipe(name).model) for name in names}
     with console(stderr=True).status("Checking ...") as status:
         found = examine(
             checked, SIZES, seconds=float(args.seconds), notify=lambda what: status.update(f"Checking {what} ...")

@@ -11,6 +11,9 @@ from clearhead.cli.terminal import bar, console, print_json, tell_left_out
 from clearhead.core.errors import UserError
 from clearhead.core.words import counted
 
+MOST_LABELS = 12
+"""The confusion of so many labels is printed; all of it is in --json."""
+
 
 def run(parser: Parser, arguments: Sequence[str]) -> int:
     """Score, and print what came out."""
@@ -33,25 +36,26 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
     from clearhead.core.config import parse_flags
     from clearhead.core.runtime import use_threads
     from clearhead.store.load import load
-    from clearhead.training.assess import assess
+    from clearhead.training.task import Further
+    from clearhead.training.tasks import TASKS
 
     use_threads()
     loaded = load(args.run)
-    result = assess(
-        loaded,
-        args.text,
+    further = Further(
         stride=args.stride,
         weights=args.weights,
         changes=parse_flags(pairs),
         drop_unknown=args.unknown == "drop",
     )
-    tell_left_out(result["characters_left_out"])
+    task = loaded.description.get("task", "lm")
+    result = TASKS[task].assess(loaded, args.text, further)
+    tell_left_out(result.get("characters_left_out", 0))
     for notice in loaded.notices:
         console(stderr=True).print(notice)
     if args.json:
         print_json(result)
     else:
-        show(result)
+        SHOWN[task](result)
     return 0
 
 
@@ -76,6 +80,56 @@ def show(result: Mapping[str, Any]) -> None:
     show_positions(result["by_position"])
     if result["copied"] is not None:
         out.print(f"Of a sample of 1,000 tokens, {result['copied']:.1%} stands word for word in the training text.")
+
+
+def show_labels(result: Mapping[str, Any]) -> None:
+    """Print an assessment of a classifier as tables."""
+    from clearhead.show.readable import count, percent
+    from clearhead.show.terminal import table
+
+    out, metrics = console(), result["metrics"]
+    rows = [(f"{result['run']}@{result['step']}", metrics["accuracy"], result["nats_per_token"])]
+    rows += [
+        (name, each["metrics"]["accuracy"], each["nats_per_token"])
+        for name, each in (result["baselines"] or {}).items()
+    ]
+    cells = [(name, percent(accuracy, 2), f"{nats:.4f}") for name, accuracy, nats in rows]
+    title = f"{count(result['tokens_scored'])} texts of {result['split']}"
+    out.print(table(title, ("", "accuracy", "nats per label"), cells))
+    low, high = percent(metrics["accuracy_low"], 1), percent(metrics["accuracy_high"], 1)
+    out.print(f"By chance of the texts, the accuracy lies between {low} and {high} (95\u00a0%).")
+    labels, counts = result["confusion"]["labels"][:MOST_LABELS], result["confusion"]["counts"]
+    lines = [(label, *map(str, counts[place][:MOST_LABELS])) for place, label in enumerate(labels)]
+    out.print(table("How often a label (row) was taken for another (column)", ("", *labels), lines))
+    bins = [
+        (f"{each['low']:.0%} to {each['high']:.0%}", str(each["count"]), percent(each["probability"], 1), right)
+        for each in result["calibration"]["bins"]
+        for right in [percent(each["accuracy"], 1)]
+    ]
+    out.print(table("How sure, and how often right", ("sure", "texts", "mean", "right"), bins))
+    error = percent(result["calibration"]["error"], 1)
+    out.print(f"Between how sure it is and how often it is right lie {error} on average (calibration error).")
+
+
+def show_pairs(result: Mapping[str, Any]) -> None:
+    """Print an assessment of a translator."""
+    from clearhead.show.readable import count
+    from clearhead.show.terminal import table
+
+    out, metrics = console(), result["metrics"]
+    rows = [(f"{result['run']}@{result['step']}", result["nats_per_token"], result["bits_per_byte"])]
+    rows += [
+        (name, each["nats_per_token"], each["bits_per_byte"]) for name, each in (result["baselines"] or {}).items()
+    ]
+    cells = [(name, f"{nats:.4f}", "" if bits is None else f"{bits:.4f}") for name, nats, bits in rows]
+    title = f"{count(result['tokens_scored'])} tokens of {result['split']}"
+    out.print(table(title, ("", "nats per token", "bits per byte"), cells))
+    out.print(", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+    if result["translation"]["signature"]:
+        out.print(f"BLEU by sacrebleu: {result['translation']['signature']}")
+
+
+SHOWN = {"lm": show, "classify": show_labels, "translate": show_pairs}
 
 
 def show_positions(nats: Sequence[float]) -> None:

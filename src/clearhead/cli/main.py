@@ -16,6 +16,8 @@ VERBS = {
     "train": "train a model on texts",
     "plan": "say what training would do in a given time, and how well",
     "sample": "write with a trained model",
+    "classify": "choose labels with a trained classifier",
+    "translate": "translate with a trained model",
     "eval": "measure how good a trained model is",
     "look": "see inside a trained model",
     "tokens": "see a text as tokens; compare, train, export tokenizers",

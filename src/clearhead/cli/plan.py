@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from clearhead.cli.arguments import Parser, dotted_flags
 from clearhead.cli.terminal import console, print_json, program
 from clearhead.cli.train import SHORT_FLAGS, layers
+from clearhead.core.errors import UserError
 
 if TYPE_CHECKING:
     from clearhead.training.plan import Candidate, Choice
@@ -42,6 +43,8 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
 
     settings = layers(args, pairs)
     config = functools.reduce(merge, settings, recipe("modern"))
+    if config.task.kind != "lm":
+        raise UserError(f"Plans are for language models; --task {config.task.kind} trains without one.")
     choice = choose(read_texts(args.texts, config.text), settings, choose_runtime(config))
     command = shlex.join([*program().split(), "train", *args.texts, *flags(choice, args, pairs)])
     if args.json:

@@ -58,11 +58,13 @@ def digest(run: Run) -> dict[str, Any]:
         "run": run.name,
         "path": str(run.path),
         "created": description.get("created"),
+        "unit": description.get("unit", "token"),
         "parameters": description.get("parameters", {}).get("total"),
         "step": last["step"],
         "seconds": last["seconds"],
         "nats_per_token": evaluated[-1]["nats_per_token"] if evaluated else None,
         "bits_per_byte": evaluated[-1]["bits_per_byte"] if evaluated else None,
+        "metrics": evaluated[-1].get("metrics", {}) if evaluated else {},
         "reason": stopped[-1]["reason"] if stopped else "imported" if "imported" in description else None,
     }
 
@@ -256,7 +258,9 @@ def print_figures(figures: dict[str, Any]) -> None:
     from clearhead.show.terminal import table
 
     nats, bits = figures["nats_per_token"], figures["bits_per_byte"]
-    loss = "not measured yet" if nats is None else f"{nats:.4f} nats per token"
+    unit = figures["unit"]
+    loss = "not measured yet" if nats is None else f"{nats:.4f} nats per {unit}"
+    loss += "".join(f", {name.replace('_', ' ')} {value:.4f}" for name, value in figures["metrics"].items())
     rows = {
         "path": figures["path"],
         "created": figures["created"],

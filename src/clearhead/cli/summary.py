@@ -14,6 +14,7 @@ from rich.text import Text
 from clearhead.cli.terminal import bar, print_written, rule
 from clearhead.core.run import Selection, runs_folder
 from clearhead.core.words import counted
+from clearhead.show.about import USES
 from clearhead.show.readable import byte_size, count, short_count
 from clearhead.training.fit import COMPLETE_ALREADY
 from clearhead.training.preflight import explain_first_loss, first_loss, measure_sizes
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from clearhead.training.session import Session
 
 LISTED_SOURCES = 50
-END_SAMPLES = 3
-END_SAMPLE_TOKENS = 400
 RANGE_TEST_LINES = 24
 
 STILL_GAINING_SHARE = 0.8
@@ -36,6 +35,7 @@ def beginning(session: Session) -> dict[str, Any]:
     data, parts, batches = session.data, session.data.sources["split"], session.batches
     sizes = measure_sizes(session.model, batches.tokens_per_step)
     steps, runtime = session.state.plan.steps, session.runtime
+    first = first_loss(session.model, session.objective, batches(0), runtime.device)
     return {
         "text": {
             "documents": data.sources["documents"],
@@ -61,8 +61,9 @@ def beginning(session: Session) -> dict[str, Any]:
             "precision": runtime.precision,
             "threads": runtime.threads,
         },
-        "first_loss": first_loss(session.model, session.objective, session.batches(0), runtime.device),
-        "log_vocabulary": math.log(data.tokenizer.vocabulary_size),
+        "first_loss": first,
+        "log_vocabulary": math.log(session.task.choices),
+        "check": explain_first_loss(first, session.task.choices, session.task.alternative),
     }
 
 
@@ -92,7 +93,7 @@ def print_beginning(out: Console, facts: Mapping[str, Any], *, new: bool) -> Non
         f"on {plan['device']}, {plan['precision']}, {counted(plan['threads'], 'thread')}",
     }
     if new:
-        lines["Check"] = explain_first_loss(facts["first_loss"], tokenizer["vocabulary_size"])
+        lines["Check"] = facts["check"]
     for name, line in lines.items():
         out.print(f"{name:<9} {line}")
 
@@ -129,6 +130,7 @@ class Summary:
             "nats_per_token": self._final.get("nats_per_token"),
             "bits_per_byte": self._final.get("bits_per_byte"),
             "tokens_scored": self._final.get("tokens_scored"),
+            "metrics": self._final.get("metrics"),
             "sampled": self._final.get("sampled"),
             "baselines": self._measured.get("baselines"),
             "floor": self._measured.get("floor"),
@@ -154,8 +156,8 @@ class Summary:
             self._print_verdict(out)
         if state.best and state.best.step < state.step:
             out.print(
-                f"The best step was {count(state.best.step)}, with {state.best.nats_per_token:.4f} nats per token "
-                "on a part of the validation text; sample and eval take that one."
+                f"The best step was {count(state.best.step)}, with {state.best.nats_per_token:.4f} nats per "
+                f"{self.session.task.unit} on a part of the validation text; what uses the run takes that one."
             )
         if self.reason in ("budget", "patience") and state.step >= state.plan.steps:
             self._print_samples(out)
@@ -164,7 +166,9 @@ class Summary:
         self._print_next(out, program)
 
     def _comparison(self) -> Table:
-        table = Table("", "nats per token", "bits per byte", title=None, box=None, pad_edge=False)
+        metrics = list(self._final.get("metrics") or {})[:1]  # the first says most
+        unit = self.session.task.unit
+        table = Table("", f"nats per {unit}", *(metrics or ["bits per byte"]), title=None, box=None, pad_edge=False)
         unfinished = " (a part of it)" if self._final.get("sampled") else ""
         rows = list(self._measured.get("baselines", {}).items())
         rows.append((f"this model, on the validation part{unfinished}", self._final))
@@ -174,8 +178,9 @@ class Summary:
         rows.sort(key=lambda row: -float(row[1]["nats_per_token"]))
         for name, values in rows:
             style = "bold" if values is self._final else ""
-            bits = "" if values.get("bits_per_byte") is None else f"{values['bits_per_byte']:.4f}"
-            table.add_row(Text(name, style), Text(f"{values['nats_per_token']:.4f}", style), Text(bits, style))
+            figure = values["metrics"].get(metrics[0]) if metrics else values.get("bits_per_byte")
+            said = "" if figure is None else f"{figure:.4f}"
+            table.add_row(Text(name, style), Text(f"{values['nats_per_token']:.4f}", style), Text(said, style))
         return table
 
     def _print_verdict(self, out: Console) -> None:
@@ -188,18 +193,13 @@ class Summary:
             out.print(f"Expected: {expected}; it came to {measured:.2f}, {expected.verdict(measured)}.")
 
     def _print_samples(self, out: Console) -> None:
-        """Let the step write that `sample` would take, read back from the disk."""
-        from clearhead.generation.engine import Request, prompt_ids, write
+        """Show what the best step can do, read back from the disk."""
         from clearhead.store.load import load_selection
 
         best = load_selection(Selection(self.session.run, "best"))
-        number = END_SAMPLES if best.tokenizer.end is not None else 1
-        request = Request(
-            prompt=prompt_ids(best.tokenizer, ""), samples=number, num_tokens=END_SAMPLE_TOKENS * (1 + number // 2)
-        )
-        for text in write(best.model, best.tokenizer, request):
+        for text in self.session.task.demonstrate(best.model):
             rule(out)
-            print_written(out, text.strip("\n"))
+            print_written(out, text)
         rule(out)
 
     def _name(self) -> str:
@@ -210,12 +210,13 @@ class Summary:
 
     def _print_next(self, out: Console, program: str) -> None:
         state, name = self.session.state, self._name()
+        use = USES[self.session.task.kind].command.format(run=name)
         if state.step < state.plan.steps:
-            commands = [f"train --resume {name}", f"eval {name}", f"sample {name}"]
+            commands = [f"train --resume {name}", f"eval {name}", use]
         else:
             still_gaining = state.best is None or state.best.step > STILL_GAINING_SHARE * state.step
             more = f"train --resume {name} --steps {state.plan.steps * 2}"
-            commands = [f"sample {name} --samples 3", f"eval {name}", more if still_gaining else f"runs show {name}"]
+            commands = [use, f"eval {name}", more if still_gaining else f"runs show {name}"]
         out.print("Next:")
         for command in commands:
             out.print(f"  {program} {command}", soft_wrap=True)

@@ -29,12 +29,13 @@ SHORT_FLAGS = {
     "minutes": "train.minutes",
     "seed": "train.seed",
     "tokenizer": "tokenizer.kind",
+    "task": "task.kind",
     "device": "train.device",
     "threads": "train.threads",
 }
 BUDGETS = ("steps", "tokens", "epochs", "minutes")
 RESUME_FLAGS = ("steps", "threads", "device")
-TASKS = ("lm", "classify", "translate")
+
 EXIT_CODES = {"non_finite": 3, "error": 1}
 
 
@@ -43,8 +44,6 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
     rest, pairs = dotted_flags(arguments)
     add_arguments(parser)
     args = parser.parse(rest)
-    if args.task != "lm":
-        raise UserError(f"--task {args.task} is not there yet; lm is.")
     if args.range_test and not args.dry_run:
         raise UserError("--range-test trains nothing that is kept; give it together with --dry-run.")
     if args.dry_run:
@@ -68,7 +67,11 @@ def add_arguments(parser: Parser) -> None:
     add("--tokenizer", metavar="KIND", help="char, byte, word, bpe, sentencepiece, ... (planned)")
     add("--device", metavar="NAME", help="cpu, cuda or mps (cuda if there is one)")
     add("--threads", metavar="N", help="CPU threads (tried out)")
-    add("--task", choices=TASKS, default="lm", help="what to learn: lm, the next token")
+    add(
+        "--task",
+        metavar="KIND",
+        help="what to learn: lm (each next token), classify (a label for a text), translate (lm)",
+    )
     add("--resume", metavar="RUN", help="go on with a run, from where it was last saved")
     add("--dry-run", action="store_true", help="say what would be trained, and end; no run is made")
     add("--range-test", action="store_true", help="with --dry-run: which learning rates learn (30 s)")
@@ -106,14 +109,20 @@ def layers(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> list[dict[
     return [*found, changes]
 
 
+def task_of(found: list[dict[str, Any]]) -> str:
+    """Return the kind of task that the settings name last."""
+    tasks = [layer["task"] for layer in found if isinstance(layer.get("task"), dict)]
+    return str(next((task["kind"] for task in reversed(tasks) if "kind" in task), "lm"))
+
+
 def settings(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> tuple[RunConfig, bool]:
     """Return the run's settings (preset, then file, then flags), and whether the context length was named."""
     from clearhead.core.config import merge
-    from clearhead.training.recipes import recipe
+    from clearhead.training.recipes import default_recipe, recipe
 
     found = layers(args, pairs)
-    config = functools.reduce(merge, found, recipe(args.preset or ("modern" if args.texts else "tales")))
-    return config, "context_length" in found[-1].get("model", {})
+    preset = args.preset or default_recipe(task_of(found), named=bool(args.texts))
+    return functools.reduce(merge, found, recipe(preset)), "context_length" in found[-1].get("model", {})
 
 
 def created(args: argparse.Namespace, pairs: list[tuple[str, str]], path: Path | None) -> Session:

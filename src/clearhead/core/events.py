@@ -12,7 +12,7 @@ import math
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -38,7 +38,7 @@ class Event:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the event as it stands in a line, without time and checksum."""
-        return {"event": self.name} | {field.name: getattr(self, field.name) for field in fields(self)}
+        return {"event": self.name} | {each.name: getattr(self, each.name) for each in fields(self)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +78,10 @@ class Stepped(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluated(Event):
-    """A split was scored; `sampled` says that only evenly spaced windows of it were."""
+    """A split was scored; `sampled` says that only evenly spaced parts of it were.
+
+    `metrics` are other figures of the task, such as the accuracy of a classifier.
+    """
 
     name: ClassVar[str] = "evaluated"
     split: str
@@ -90,6 +93,7 @@ class Evaluated(Event):
     weights: Literal["raw", "average"]
     context_length: int
     sampled: bool
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

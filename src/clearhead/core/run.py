@@ -21,6 +21,7 @@ RUN_FILE = "run.json"
 DATA_FILE = "data.json"
 TOKENIZER_FOLDER = "tokenizer"
 VALIDATION_FILE = "validation.bin"
+VALIDATION_ROWS_FILE = "validation.jsonl"
 STEP_NAME = re.compile(r"step-(\d+)")
 
 SHAPES: dict[str, dict[str, type]] = {

@@ -15,7 +15,7 @@ from clearhead.generation.engine import Request, Token, generate, prompt_ids, wr
 from clearhead.generation.products import Weights
 from clearhead.generation.sampling import Sampling
 from clearhead.generation.score import text_nats
-from clearhead.store.load import Loaded
+from clearhead.store.load import Loaded, require_task
 from clearhead.text.config import TextConfig
 from clearhead.text.corpus import normalize
 
@@ -52,6 +52,9 @@ class Writer:
     """A trained model, ready to write and to score."""
 
     loaded: Loaded
+
+    def __post_init__(self) -> None:
+        require_task(self.loaded, "lm")
 
     def generate(
         self,

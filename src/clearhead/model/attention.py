@@ -208,23 +208,33 @@ class Attention(Mixer):
         """Return what each position gathered.
 
         Args:
-            slot: the earlier positions' keys and values; the new ones are added to it.
+            slot: the earlier positions' keys and values; the new ones are added to it. Those of a source, which does
+                not grow, are stored when it is read first and used from then on.
         """
         start = 0 if slot is None else slot.length
-        memory = x if source is None else source
         q = self._position(self._split(self.query(x)), positions, start)
-        k = self._position(self._split(self.key(memory)), positions, start)
-        v = self._split(self.value(memory))
         if tap is not None:
-            q, k, v = tap("q", q), tap("k", k), tap("v", v)
-        if slot is not None:
-            k, v = slot.append(k, v)
+            q = tap("q", q)
+        if slot is not None and source is not None and slot.length:
+            k, v = slot.stored()
+        else:
+            k, v = self._keys_and_values(x if source is None else source, positions, slot, tap)
         kernel = self.kernel if tap is None else self.tapped_kernel
         gathered = kernel(q, k, v, mask, positions.bias(q.size(2), k.size(2)), tap)
         if tap is not None:
             gathered = tap("z", gathered)
         out: Tensor = self.output(gathered.transpose(1, 2).flatten(2))
         return out
+
+    def _keys_and_values(
+        self, memory: Float[Tensor, "B R C"], positions: Positions, slot: Slot | None, tap: Tap | None
+    ) -> tuple[Float[Tensor, "B K S D"], Float[Tensor, "B K S D"]]:
+        """Return what R positions contain and communicate, after what the slot holds of earlier ones."""
+        k = self._position(self._split(self.key(memory)), positions, 0 if slot is None else slot.length)
+        v = self._split(self.value(memory))
+        if tap is not None:
+            k, v = tap("k", k), tap("v", v)
+        return (k, v) if slot is None else slot.append(k, v)
 
     def new_slot(self, batch: int, capacity: int, like: Tensor) -> Slot:
         """Return an empty slot for the keys and values of `capacity` positions."""

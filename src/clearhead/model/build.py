@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from clearhead.model.config import BigramConfig, GptConfig, ModelConfig
+from clearhead.model.config import BigramConfig, GptConfig, LstmConfig
+from clearhead.model.encoder import Encoder
+from clearhead.model.encoder_decoder import EncoderDecoder
+from clearhead.model.family_config import AnyModelConfig, EncoderConfig
 from clearhead.model.ladder import Bigram
 from clearhead.model.transformer import GPT
 from clearhead.model.variants.lstm import Lstm
@@ -12,7 +15,9 @@ from clearhead.model.variants.lstm import Lstm
 LanguageModel = GPT | Bigram | Lstm
 
 
-def build_model(config: ModelConfig, vocabulary_size: int, *, seed: int = 0) -> LanguageModel:
+def build_model(
+    config: AnyModelConfig, vocabulary_size: int, *, seed: int = 0
+) -> LanguageModel | Encoder | EncoderDecoder:
     """Return a new model with weights drawn from `seed`; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would seed every GPU too.
@@ -21,4 +26,8 @@ def build_model(config: ModelConfig, vocabulary_size: int, *, seed: int = 0) -> 
             return GPT(config, vocabulary_size)
         if isinstance(config, BigramConfig):
             return Bigram(config, vocabulary_size)
-        return Lstm(config, vocabulary_size)
+        if isinstance(config, LstmConfig):
+            return Lstm(config, vocabulary_size)
+        if isinstance(config, EncoderConfig):
+            return Encoder(config, vocabulary_size)
+        return EncoderDecoder(config, vocabulary_size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -27,7 +27,17 @@ class Slot:
         self.keys[:, :, self.length : end] = keys
         self.values[:, :, self.length : end] = values
         self.length = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        return self.stored()
+
+    def stored(self) -> tuple[Float[Tensor, "B K S D"], Float[Tensor, "B K S D"]]:
+        """Return the keys and values of all positions so far."""
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+
+    def keep(self, rows: Int[Tensor, " N"]) -> None:
+        """Go on with these rows, in this order; a row may come twice."""
+        self.keys, self.values = self.keys[rows], self.values[rows]
+        if self.recent is not None:
+            self.recent = self.recent[rows]
 
     def with_recent(self, x: Float[Tensor, "B T C"], count: int) -> Float[Tensor, "B T+{count} C"]:
         """Return x after the `count` states that came before it (zeros at the start), and keep its own last ones."""
@@ -63,6 +73,11 @@ class Cache:
         self._offset = 0
         for slot in self.slots:
             slot.clear()
+
+    def keep(self, rows: Int[Tensor, " N"]) -> None:
+        """Go on with these rows of the batch, in this order; a row may come twice."""
+        for slot in self.slots:
+            slot.keep(rows)
 
     def __iter__(self) -> Iterator[Slot]:
         return iter(self.slots)

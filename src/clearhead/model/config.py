@@ -470,6 +470,7 @@ class LstmConfig:
 
 
 ModelConfig = GptConfig | BigramConfig | LstmConfig
+"""The models that predict a text from itself; `model.family_config` has the others."""
 
 
 def require_positive(name: str, value: int) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from clearhead.model.attention import Mixer
@@ -46,6 +46,27 @@ def build_norm(config: NormConfig, width: int) -> nn.Module:
     if isinstance(config, NoNormConfig):
         return nn.Identity()
     return RMSNorm(width, eps=config.epsilon, elementwise_affine=config.gain)
+
+
+class Dropout(nn.Dropout):
+    """Torch's dropout with other random numbers on a CPU, where drawing them one by one costs more than a product.
+
+    There a byte decides about each channel, so that the share is rounded to a multiple of 1/256; what is kept is
+    scaled by the rounded share. Source: Srivastava et al. 2014; what it saves is in docs/log.md.
+    """
+
+    def forward(self, input: Float[Tensor, "*rows C"]) -> Float[Tensor, "*rows C"]:
+        if not self.training or not self.p or input.device.type != "cpu":
+            return super().forward(input)
+        dropped = min(255, round(256 * self.p))
+        kept = random_bytes(input.shape) >= dropped
+        return input * kept.to(input.dtype).mul_(256 / (256 - dropped))
+
+
+def random_bytes(shape: torch.Size) -> UInt8[Tensor, "*rows C"]:
+    """Draw bytes on the CPU, eight at a time."""
+    words = torch.empty(-(-shape.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+    return words.view(torch.uint8)[: shape.numel()].view(shape)
 
 
 def squared_relu(x: Tensor) -> Tensor:
@@ -179,7 +200,7 @@ class Block(nn.Module):
         self.feed_forward_norm = feed_forward_norm
         self.convolution = convolution
         self.feed_forward = feed_forward
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.residual = residual
 
     def forward(
@@ -191,17 +212,34 @@ class Block(nn.Module):
         slot: Slot | None = None,
         tap: Tap | None = None,
     ) -> Float[Tensor, "B T C"]:
+        x = self.communicate(x, mask=mask, positions=positions, slot=slot, tap=tap)
+        return self.compute(x, slot=slot, tap=tap)
+
+    def communicate(
+        self,
+        x: Float[Tensor, "B T C"],
+        *,
+        mask: Mask,
+        positions: Positions,
+        slot: Slot | None = None,
+        tap: Tap | None = None,
+    ) -> Float[Tensor, "B T C"]:
+        """Return x with what each position gathered from the others added."""
         if tap is not None:
             x = tap("resid_pre", x)
         attend = partial(self.attention, mask=mask, positions=positions, slot=slot, tap=scoped(tap, "attn"))
-        x = self.residual(x, self.attention_norm, partial(self._communicate, attend=attend, tap=tap))
-        if tap is not None:
-            x = tap("resid_mid", x)
+        x = self.residual(x, self.attention_norm, partial(self._gather, attend=attend, tap=tap))
+        return x if tap is None else tap("resid_mid", x)
+
+    def compute(
+        self, x: Float[Tensor, "B T C"], *, slot: Slot | None = None, tap: Tap | None = None
+    ) -> Float[Tensor, "B T C"]:
+        """Return x with what each position made of it added."""
         if self.feed_forward is not None:
-            x = self.residual(x, self.feed_forward_norm, partial(self._compute, slot=slot, tap=tap))
+            x = self.residual(x, self.feed_forward_norm, partial(self._think, slot=slot, tap=tap))
         return x if tap is None else tap("resid_post", x)
 
-    def _communicate(self, x: Float[Tensor, "B T C"], attend: Branch, tap: Tap | None) -> Float[Tensor, "B T C"]:
+    def _gather(self, x: Float[Tensor, "B T C"], attend: Branch, tap: Tap | None) -> Float[Tensor, "B T C"]:
         if tap is not None:
             x = tap("attn.in", x)
         heard = attend(x)
@@ -210,7 +248,7 @@ class Block(nn.Module):
         out: Tensor = self.dropout(heard)
         return out
 
-    def _compute(self, heard: Float[Tensor, "B T C"], slot: Slot | None, tap: Tap | None) -> Float[Tensor, "B T C"]:
+    def _think(self, heard: Float[Tensor, "B T C"], slot: Slot | None, tap: Tap | None) -> Float[Tensor, "B T C"]:
         assert self.feed_forward is not None
         if self.convolution is not None:
             heard = self.convolution(heard, slot)

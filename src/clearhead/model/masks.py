@@ -45,6 +45,10 @@ class Mask(ABC):
         """
         return self
 
+    def is_text(self, num_positions: int) -> Bool[Tensor, "B T"] | None:
+        """Return True where a row has a token and False at its padding; None where no row is padded."""
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class Causal(Mask):
@@ -66,6 +70,37 @@ class Full(Mask):
 
     def looks_ahead(self, length: int) -> bool:
         return True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Padded(Mask):
+    """What another mask allows, but for padding, which nobody reads.
+
+    Args:
+        lengths: how many tokens each row has; what follows is padding.
+    """
+
+    inner: Mask
+    lengths: Int[Tensor, " B"]
+
+    def dense(
+        self, num_queries: int, num_keys: int, device: torch.device
+    ) -> Bool[
+        Tensor,
+        (
+            B  # 1 #T S
+        ),
+    ]:
+        is_text = self.is_text(num_keys).to(device)[:, None, None]
+        allowed = self.inner.dense(num_queries, num_keys, device)
+        return is_text if allowed is None else is_text & allowed
+
+    def looks_ahead(self, length: int) -> bool:
+        return self.inner.looks_ahead(length)
+
+    def is_text(self, num_positions: int) -> Bool[Tensor, "B T"]:
+        places = torch.arange(num_positions, device=self.lengths.device)
+        return places < self.lengths[:, None]
 
 
 @dataclass(frozen=True, slots=True)

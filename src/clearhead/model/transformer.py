@@ -26,7 +26,7 @@ from clearhead.model.config import (
     GptConfig,
     SubstitutedAttentionConfig,
 )
-from clearhead.model.layers import Block, ShortConvolution, build_feed_forward, build_norm
+from clearhead.model.layers import Block, Dropout, ShortConvolution, build_feed_forward, build_norm
 from clearhead.model.masks import Mask, build_mask, require_no_future
 from clearhead.model.positions import build_positions
 from clearhead.model.tap import Tap, scoped
@@ -57,7 +57,7 @@ class GPT(nn.Module):
         )
         self.embedding = build_embedding(config, vocabulary_size, self.positions.token_width(config.width))
         self.embedding_norm = build_norm(config.norm, config.width) if config.embedding_norm else nn.Identity()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(build_block(config) for _ in range(config.num_layers))
         self.final_norm = build_norm(config.norm, config.width)
         self.unembedding = nn.Linear(config.width, vocabulary_size, bias=False)
@@ -213,7 +213,15 @@ def build_mixer(config: GptConfig) -> Mixer:
         return CausalConvolution(config.width, config.mixer.reach, bias=config.bias)
     if isinstance(config.mixer, FourierMixerConfig):
         return FourierMixer()
-    attention = Attention(
+    attention = build_attention(config)
+    if isinstance(config.mixer, SubstitutedAttentionConfig):
+        SUBSTITUTIONS[config.mixer.kind](attention)
+    return attention
+
+
+def build_attention(config: GptConfig) -> Attention:
+    """Return attention of the sizes and with the kernel that `config` names."""
+    return Attention(
         config.width,
         config.num_heads,
         config.kv_heads,
@@ -221,9 +229,6 @@ def build_mixer(config: GptConfig) -> Mixer:
         bias=config.bias,
         qk_norm=config.qk_norm,
     )
-    if isinstance(config.mixer, SubstitutedAttentionConfig):
-        SUBSTITUTIONS[config.mixer.kind](attention)
-    return attention
 
 
 def build_embedding(config: GptConfig, vocabulary_size: int, width: int) -> nn.Embedding | FixedEmbedding:
@@ -264,17 +269,24 @@ def initialize(model: GPT) -> None:
     `zero_residual`: matrices from N(0, 1/fan_in); the outputs of the residual branches and the head are zero, so
     the first prediction is uniform and its loss is ln V. Source: Zhang et al. 2019 (Fixup), section 2.
     """
-    zero = model.config.initialization == "zero_residual"
-    for name, layer in linear_layers(model):
-        closes_branch = name.endswith(".output") and model.config.residual != "none"
-        if zero:
-            std = 0.0 if closes_branch or name == "unembedding" else layer.in_features**-0.5
-        else:
-            std = 0.02 / math.sqrt(2 * model.config.num_layers) if closes_branch else 0.02
-        layer.weight.normal_(std=std)
-        if layer.bias is not None:
-            layer.bias.zero_()
-    embedding_std = 1.0 if zero and not model.config.tied_head else 0.02
+    config = model.config
+    draw_linear_layers(model, config)
+    embedding_std = 1.0 if config.initialization == "zero_residual" and not config.tied_head else 0.02
     if not isinstance(model.embedding, OneHot):
         model.embedding.weight.normal_(std=embedding_std)
     model.positions.draw(embedding_std)
+
+
+@torch.no_grad()
+def draw_linear_layers(model: nn.Module, config: GptConfig) -> None:
+    """Draw the matrices of a model that is made of the parts that `config` names."""
+    zero = config.initialization == "zero_residual"
+    for name, layer in linear_layers(model):
+        closes_branch = name.endswith(".output") and config.residual != "none"
+        if zero:
+            std = 0.0 if closes_branch or name == "unembedding" else layer.in_features**-0.5
+        else:
+            std = 0.02 / math.sqrt(2 * config.num_layers) if closes_branch else 0.02
+        layer.weight.normal_(std=std)
+        if layer.bias is not None:
+            layer.bias.zero_()

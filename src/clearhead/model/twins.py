@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from clearhead.model import layers
 from clearhead.model.attention import KERNELS, Attention
 from clearhead.model.masks import Mask
 from clearhead.model.tap import Tap
@@ -84,22 +85,35 @@ class Embedding(nn.Module):
         return one_hot @ self.weight
 
 
+def kept_as_torch_draws(x: Float[Tensor, "*B"], probability: float) -> Float[Tensor, "*B"]:
+    """Return 0 with a probability and 1 else for each number, as torch's dropout draws it."""
+    return torch.empty_like(x).bernoulli_(1.0 - probability)
+
+
+def kept_by_bytes(x: Float[Tensor, "*B"], probability: float) -> Float[Tensor, "*B"]:
+    """Return 0 with a probability, a multiple of 1/256, and 1 else, as the dropout of our layers draws it."""
+    return (layers.random_bytes(x.shape) >= 256 * probability).to(x.dtype)
+
+
 class Dropout(nn.Module):
     """In training, set each number to zero with probability p and divide the others by 1 - p; else change nothing.
 
     So the expected value stays. Source: Srivastava et al. 2014, section 4, scaled in training and not in use.
-    It draws what torch's own draws, so that the same seed drops the same numbers.
+
+    Args:
+        kept: draws which numbers stay, for a tensor and p; torch's own way unless given, so that the same seed drops
+            the same numbers.
     """
 
-    def __init__(self, probability: float) -> None:
+    def __init__(self, probability: float, kept: Callable[[Tensor, float], Tensor] = kept_as_torch_draws) -> None:
         super().__init__()
         self.probability = probability
+        self.kept = kept
 
     def forward(self, x: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
         if not self.training or self.probability == 0.0:
             return x
-        kept = torch.empty_like(x).bernoulli_(1.0 - self.probability)
-        return x * kept / (1.0 - self.probability)
+        return x * self.kept(x, self.probability) / (1.0 - self.probability)
 
 
 def attend(
@@ -200,6 +214,7 @@ TWINS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     nn.LayerNorm: lambda norm: LayerNorm(norm.weight, norm.bias, norm.eps),
     nn.RMSNorm: lambda norm: RMSNorm(norm.weight, norm.eps),
     nn.Embedding: lambda table: Embedding(table.weight),
+    layers.Dropout: lambda dropout: Dropout(round(256 * dropout.p) / 256, kept_by_bytes),
     nn.Dropout: lambda dropout: Dropout(dropout.p),
 }
 """What stands in for each of torch's modules; the parameters stay the same ones, under the same names."""

@@ -5,12 +5,30 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from clearhead.core.words import counted
 from clearhead.show.history import History, nats, number
 from clearhead.show.page import escape
 from clearhead.show.readable import byte_size, count, duration, fixed, one_line, percent, sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a run of some task is good for: a sentence, the verb's arguments, and the heading of its samples."""
+
+    sentence: str
+    command: str
+    heading: str
+
+
+USES = {
+    "lm": Use("Let it write.", "sample {run} --samples 3", "What it writes"),
+    "classify": Use("Let it choose a label.", 'classify {run} "a text of yours"', "What it chooses"),
+    "translate": Use("Let it translate.", 'translate {run} "a sentence of yours"', "What it translates"),
+}
+"""By the task of a run, as run.json names it."""
 
 _MOST_SOURCES = 12
 _FIRST = ("kind", "num_layers", "num_heads", "num_kv_heads", "width", "context_length")

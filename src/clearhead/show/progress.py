@@ -187,8 +187,10 @@ def _plain_line(event: Mapping[str, Any], now: _Now) -> str:
         case "evaluated" if event["split"] == "validation":
             bits = number(event.get("bits_per_byte"))
             said = f", {bits:.3f} bits per byte" if math.isfinite(bits) else ""
+            figures = "".join(f", {name} {value:.3f}" for name, value in list((event.get("metrics") or {}).items())[:1])
             whole = "" if event.get("sampled") else " on the whole text"
-            return f"{at}: validation {nats(event):.3f} nats per token{said}{whole}"
+            per = " per token" if not figures else ""
+            return f"{at}: validation {nats(event):.3f} nats{per}{said}{figures}{whole}"
         case "measured" if event["name"] == "baselines":
             return "baselines: " + ", ".join(f"{name} {nats(values):.3f}" for name, values in event["values"].items())
         case "stopped":

@@ -14,7 +14,7 @@ from clearhead.core import events as journal
 from clearhead.core import run as runs
 from clearhead.core.files import write_atomically
 from clearhead.core.words import counted
-from clearhead.show import about, curves
+from clearhead.show import about, curves, labels
 from clearhead.show.history import Event, History, nats, number
 from clearhead.show.page import escape, page
 from clearhead.show.readable import count, duration, fixed, one_line, percent, sentence, short_count
@@ -69,14 +69,15 @@ def render(
     body = [
         _header(run, history, data),
         _warnings(history),
-        _result(history),
+        _result(run, history),
         _facts(run, history),
         curves.loss(history),
         curves.by_position(history),
+        labels.choices(history),
         curves.dynamics(history),
-        _samples(history),
+        _samples(run, history),
         _columns(about.model(run), about.text(history, data) + about.parameters(run, history)),
-        _next_steps(reference or name, history, imported="imported" in run),
+        _next_steps(run, reference or name, history),
         about.details(run, history),
         f"<footer>Written by Clearhead from this run's events{_until(history)}.</footer>",
     ]
@@ -123,7 +124,7 @@ def _summary(run: Mapping[str, Any], history: History, data: Mapping[str, Any] |
     result = history.result()
     if not result:
         return f"{what}."
-    said = f"{what}. On text that it was not trained on, its loss is {nats(result):.3f} nats per token"
+    said = f"{what}. On text that it was not trained on, its loss is {nats(result):.3f} nats per {_unit(run)}"
     five = nats(history.references().get("5-gram"))
     if five > 0:
         side = "below" if nats(result) < five else "above"
@@ -169,7 +170,7 @@ def _warnings(history: History) -> str:
     return f'<section class="close" aria-label="Warnings">{notes}</section>' if notes else ""
 
 
-def _result(history: History) -> str:
+def _result(run: Mapping[str, Any], history: History) -> str:
     result = history.result()
     if not result:
         return ""
@@ -178,14 +179,26 @@ def _result(history: History) -> str:
         f'<div class="unit"><b class="numbers">{bits:.3f}</b> bits per byte</div>' if math.isfinite(bits) else ""
     )
     rule = "an estimate during the run" if result.get("sampled") else "the whole validation text"
-    note = rule + (f", {counted(result['tokens_scored'], 'token')}" if result.get("tokens_scored") else "")
+    note = rule + (f", {counted(result['tokens_scored'], _unit(run))}" if result.get("tokens_scored") else "")
     if math.isfinite(error := number(result.get("standard_error"))):
         note = f"± {error:.3f} nats; {note}"
     return (
         f'<div class="result"><div><div class="big">{nats(result):.3f}</div>'
-        f'<div class="unit">nats per token, validation</div>{bits_line}'
+        f'<div class="unit">nats per {_unit(run)}, validation</div>{bits_line}{_metrics(result)}'
         f'<p class="small note">{escape(note)}</p></div>{_ladder(history, result)}</div>'
     )
+
+
+def _unit(run: Mapping[str, Any]) -> str:
+    """Return what one target of the run is."""
+    return str(run.get("unit", "token"))
+
+
+def _metrics(result: Event) -> str:
+    """Return the task's own figures, a line each."""
+    metrics = result.get("metrics") or {}
+    rows = (f"<b>{fixed(value)}</b> {escape(name.replace('_', ' '))}" for name, value in metrics.items())
+    return "".join(f'<div class="unit">{row}</div>' for row in rows)
 
 
 def _ladder(history: History, result: Event) -> str:
@@ -226,7 +239,7 @@ def _facts(run: Mapping[str, Any], history: History) -> str:
 # What it writes.
 
 
-def _samples(history: History) -> str:
+def _samples(run: Mapping[str, Any], history: History) -> str:
     by_step: dict[int, list[Event]] = {}
     for event in history.of("sampled"):
         by_step.setdefault(int(event["step"]), []).append(event)
@@ -235,12 +248,15 @@ def _samples(history: History) -> str:
     steps = sorted(by_step)
     shown = sorted({steps[round(share**2 * (len(steps) - 1))] for share in np.linspace(0, 1, _EARLIER_SAMPLES + 1)})
     rows = [_sample_row(history, step, by_step[step], whole=step == steps[-1]) for step in reversed(shown)]
-    said = "The newest, whole; below it, shortened, what the model wrote earlier."
+    said = "The newest, whole; below it, shortened, what came earlier."
     if len(shown) < len(steps):
         said += f" {len(shown)} of {len(steps)} steps shown."
-    return (
-        f'<section><h2>What it writes</h2><p class="said">{said}</p><dl class="samples">{"".join(rows)}</dl></section>'
-    )
+    head = f'<h2>{_use(run).heading}</h2><p class="said">{said}</p>'
+    return f'<section>{head}<dl class="samples">{"".join(rows)}</dl></section>'
+
+
+def _use(run: Mapping[str, Any]) -> about.Use:
+    return about.USES[str(run.get("task", "lm"))]
 
 
 def _sample_row(history: History, step: int, samples: Sequence[Event], *, whole: bool) -> str:
@@ -272,19 +288,19 @@ def _columns(*sections: str) -> str:
     return f'<section class="columns">{"".join(f"<div>{part}</div>" for part in shown)}</section>' if shown else ""
 
 
-def _next_steps(reference: str, history: History, *, imported: bool) -> str:
+def _next_steps(described: Mapping[str, Any], reference: str, history: History) -> str:
     run = shlex.quote(reference)
-    done = _done(history)
+    done, use = _done(history), _use(described)
     further = f" --steps {2 * int(history.newest('step') or 0)}" if done else ""
     steps = [
-        ("Let it write.", f"clearhead sample {run}"),
-        ("Measure it on the whole validation text, by position and beside the baselines.", f"clearhead eval {run}"),
+        (use.sentence, f"clearhead {use.command.format(run=run)}"),
+        ("Measure it on the whole validation part, beside the baselines.", f"clearhead eval {run}"),
         (
             "Train it for longer." if done else "Go on from the last saved step.",
             f"clearhead train --resume {run}{further}",
         ),
     ]
-    if imported:
+    if "imported" in described:
         steps = [steps[0], ("Measure it on a text of yours.", f"clearhead eval {run} my.txt")]
     blocks = "".join(f"<div><p>{said}</p><pre>{escape(command)}</pre></div>" for said, command in steps)
     return f'<section><h2>What to do next</h2><div class="next">{blocks}</div></section>'

@@ -8,10 +8,10 @@ from typing import Any
 from torch import nn
 
 from clearhead.core.config import build, sections
-from clearhead.core.errors import DamagedFile
+from clearhead.core.errors import DamagedFile, UserError
 from clearhead.core.run import Run, Selection, part, select
 from clearhead.model.build import build_model
-from clearhead.model.config import ModelConfig
+from clearhead.model.family_config import AnyModelConfig
 from clearhead.store import checkpoint
 from clearhead.text.shards import ids_of
 from clearhead.text.tokenizer import Tokenizer, load_tokenizer
@@ -63,6 +63,25 @@ def load_selection(selection: Selection, *, model: nn.Module | None = None) -> L
     return Loaded(run, step, model.eval(), tokenizer, description, notices)
 
 
+VERBS = {"lm": "sample", "classify": "classify", "translate": "translate"}
+"""What a run of each task is used with."""
+
+
+def require_task(loaded: Loaded, task: str) -> None:
+    """Refuse a run that was trained for something else.
+
+    Raises:
+        UserError: names the verb for what the run was trained for.
+    """
+    trained = loaded.description.get("task", "lm")
+    if trained != task:
+        name = loaded.run.name
+        raise UserError(
+            f"{name} was trained with --task {trained}, so clearhead {VERBS[task]} has no use for it; "
+            f"clearhead {VERBS[trained]} {name} has."
+        )
+
+
 def tokenizer_of(run: Run) -> Tokenizer:
     """Return a run's tokenizer, which knows what ids the run's training text does not give."""
     tokenizer = load_tokenizer(run.tokenizer)
@@ -82,12 +101,12 @@ def find_step(selection: Selection) -> tuple[int, str, tuple[str, ...]]:
     return int(selection.step), "average", ()
 
 
-def model_config(description: dict[str, Any]) -> ModelConfig:
+def model_config(description: dict[str, Any]) -> AnyModelConfig:
     """Return the model's config out of a run's run.json."""
-    kinds = sections(ModelConfig)
+    kinds = sections(AnyModelConfig)
     values = part(description, "config", "model")
     kind = part(values, "kind", kind=str)
     if kind not in kinds:
         raise DamagedFile(f'The run holds a model of kind "{kind}", which this version does not know.')
-    config: ModelConfig = build(kinds[kind], values, where="model")  # type: ignore[assignment]
+    config: AnyModelConfig = build(kinds[kind], values, where="model")  # type: ignore[assignment]
     return config

@@ -6,7 +6,7 @@ Every choice is a function of (seed, step) alone: nothing is shuffled in memory 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
@@ -27,6 +27,7 @@ class Batch(Generic[ArrayT]):
         weights: how much each target counts; without them, each counts 1.
         documents: for each token the number of its document, (B, T), for masks that keep documents apart.
         source: what an encoder reads, where there is one.
+        lengths: how many ids of each row an encoder reads, (B,); what follows is padding.
     """
 
     tokens: ArrayT
@@ -34,6 +35,7 @@ class Batch(Generic[ArrayT]):
     weights: ArrayT | None = None
     documents: ArrayT | None = None
     source: ArrayT | None = None
+    lengths: ArrayT | None = None
 
     def cut(self, parts: int) -> list[Batch[ArrayT]]:
         """Return the rows, in order, as so many batches that differ by at most one row, none of them empty."""
@@ -93,19 +95,24 @@ class TrainingBatches(ABC):
         """Return where the step's sequences begin in the text."""
         return self._starts(self._places(step)).astype(np.int64)
 
+    def resized(self, sequences_per_step: int) -> TrainingBatches:
+        """Return batches of so many sequences a step, in no more parts than that."""
+        micro_batches = min(self.micro_batches, sequences_per_step)
+        return replace(self, sequences_per_step=sequences_per_step, micro_batches=micro_batches)
+
     @property
     def tokens_per_step(self) -> int:
         """How many targets a step has."""
         return self.sequences_per_step * self.context_length
 
     @property
-    def windows_per_epoch(self) -> int:
+    def sequences_per_epoch(self) -> int:
         """How many sequences count as one pass: one less than fit, so that there is room to shift, but at least one."""
         return max(1, len(self.tokens) // self.context_length - 1)
 
     def epoch_of(self, step: int) -> float:
         """Return how many passes over the text the steps before this one made."""
-        return step * self.sequences_per_step / self.windows_per_epoch
+        return step * self.sequences_per_step / self.sequences_per_epoch
 
     @abstractmethod
     def _starts(self, places: Words) -> Words:
@@ -127,7 +134,7 @@ class TrainingBatches(ABC):
         longest = min(self.longest_prefix, self.context_length)
         if longest == 1:
             return None
-        given = _random(self.seed, "prefix", places) % longest
+        given = random_words(self.seed, "prefix", places) % longest
         return (np.arange(self.context_length) >= given.astype(np.int64)[:, None]).astype(np.float32)
 
 
@@ -142,10 +149,10 @@ class ShuffledWindows(TrainingBatches):
     """
 
     def _starts(self, places: Words) -> Words:
-        epochs, indices = np.divmod(places, self.windows_per_epoch)
-        windows = permuted(indices, _random(self.seed, "order", epochs), self.windows_per_epoch)
-        num_phases = len(self.tokens) - self.windows_per_epoch * self.context_length
-        phases = _random(self.seed, "phase", epochs) % num_phases
+        epochs, indices = np.divmod(places, self.sequences_per_epoch)
+        windows = permuted(indices, random_words(self.seed, "order", epochs), self.sequences_per_epoch)
+        num_phases = len(self.tokens) - self.sequences_per_epoch * self.context_length
+        phases = random_words(self.seed, "phase", epochs) % num_phases
         starts: Words = phases + windows * self.context_length
         return starts
 
@@ -158,7 +165,7 @@ class RandomOffsets(TrainingBatches):
     """
 
     def _starts(self, places: Words) -> Words:
-        starts: Words = _random(self.seed, "offset", places) % (len(self.tokens) - self.context_length)
+        starts: Words = random_words(self.seed, "offset", places) % (len(self.tokens) - self.context_length)
         return starts
 
 
@@ -227,7 +234,7 @@ def _feistel(values: Words, keys: Words, bits: int) -> Words:
     return joined
 
 
-def _random(seed: int, purpose: str, counters: Words) -> Words:
+def random_words(seed: int, purpose: str, counters: Words) -> Words:
     """Return 64 random bits for each counter, unrelated between seeds and between purposes."""
     salt = int.from_bytes(purpose.encode(), "little")
     key = _mix(_mix(np.array([seed % 2**64], np.uint64)) + salt)

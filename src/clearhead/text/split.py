@@ -135,13 +135,13 @@ def split(corpus: Corpus) -> Split:
             "2,000 or more are worth training on."
         )
     if corpus.documents >= FEWEST_DOCUMENTS:
-        held_out = _smallest_hashes(corpus.table)
+        held_out = smallest_hashes(corpus.table)
         if held_out.any():
             return _by_documents(corpus, held_out)
     return _by_cut(corpus)
 
 
-def _smallest_hashes(table: DocumentTable) -> Bool[np.ndarray, " N"]:
+def smallest_hashes(table: DocumentTable) -> Bool[np.ndarray, " N"]:
     """Tell which documents are held out; none are where each is larger than the bound."""
     keys = table.digests.view(">u8")
     order = np.lexsort((keys[:, 1], keys[:, 0]))

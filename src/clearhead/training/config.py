@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from clearhead.core.words import counted
-from clearhead.model.config import GptConfig, ModelConfig, require_above_zero, require_positive
+from clearhead.model.config import GptConfig, require_above_zero, require_positive
+from clearhead.model.family_config import AnyModelConfig
 from clearhead.text.config import TextConfig, TokenizerConfig
 
 
@@ -250,13 +251,63 @@ class TrainConfig:
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be between 0 and {2**63 - 1}, not {self.seed}.")
 
-    def planned_steps(self, tokens_per_step: int, windows_per_epoch: int) -> int | None:
+    def planned_steps(self, tokens_per_step: int, sequences_per_epoch: int) -> int | None:
         """Return the number of updates of a run limited by steps, tokens or epochs, or None."""
         if self.tokens is not None:
             return max(1, round(self.tokens / tokens_per_step))
         if self.epochs is not None:
-            return max(1, math.ceil(self.epochs * windows_per_epoch / self.sequences_per_step))
+            return max(1, math.ceil(self.epochs * sequences_per_epoch / self.sequences_per_step))
         return self.steps
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LanguageTaskConfig:
+    """Predict each next token of a text."""
+
+    kind: Literal["lm"] = "lm"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassifyTaskConfig:
+    """Choose a label for each text of a table.
+
+    Args:
+        text: the name of the column or key that holds the texts, or the column's number from 1; without one, a usual
+            name such as "text", or the first of two columns.
+        label: likewise of the labels; without one, a usual name such as "label", or the second of two columns.
+        validation: files of rows to validate on; without one, a tenth of the rows, chosen by the hash of their text.
+    """
+
+    kind: Literal["classify"] = "classify"
+    text: str | None = None
+    label: str | None = None
+    validation: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TranslateTaskConfig:
+    """Write the target that belongs to each source of a table, or of two files side by side.
+
+    Args:
+        source: the name of the column or key that holds the sources, or the column's number from 1; without one, a
+            usual name such as "source", or the first of two columns.
+        target: likewise of the targets; without one, a usual name such as "target", or the second of two columns.
+        validation: files of pairs to validate on; without one, a tenth of them, chosen by the hash of their source.
+        label_smoothing: the share of each target's probability that training spreads over all ids.
+    """
+
+    kind: Literal["translate"] = "translate"
+    source: str | None = None
+    target: str | None = None
+    validation: tuple[str, ...] = ()
+    label_smoothing: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise ValueError(f"label_smoothing must be at least 0 and below 1, not {self.label_smoothing}.")
+
+
+TaskConfig = LanguageTaskConfig | ClassifyTaskConfig | TranslateTaskConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -267,9 +318,10 @@ class RunConfig:
         tokenizer: how text becomes ids; without one, characters below 4 MB of text, else byte-pair encoding.
     """
 
+    task: TaskConfig = field(default_factory=LanguageTaskConfig)
     text: TextConfig = field(default_factory=TextConfig)
     tokenizer: TokenizerConfig | None = None
-    model: ModelConfig = field(default_factory=GptConfig)
+    model: AnyModelConfig = field(default_factory=GptConfig)
     optimizer: OptimizerConfig = field(default_factory=MuonConfig)
     schedule: ScheduleConfig = field(default_factory=LinearConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

@@ -226,7 +226,11 @@ def best_seconds(work: Callable[[], None], seconds: float) -> float:
 
 
 def examine_device(
-    name: str, checked: Mapping[str, ModelConfig], sizes: Mapping[str, GptConfig], runtime: Runtime, seconds: float
+    name: str,
+    checked: Mapping[str, ModelConfig],
+    sizes: Mapping[str, GptConfig],
+    runtime: Runtime,
+    seconds: float,
 ) -> DeviceReport:
     """Check a device, and time it for models of growing size as long as there is time.
 

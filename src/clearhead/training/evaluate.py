@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,6 +17,37 @@ from clearhead.text.batches import TokenSource, document_numbers, evaluation_win
 
 SAMPLED_TARGETS = 8192
 """How many targets the evaluations during a run score."""
+
+
+@runtime_checkable
+class Evaluation(Protocol):
+    """What the loop asks of a score, whatever the task; a "token" is one target.
+
+    Args:
+        metrics: other figures of the task, by name.
+        details: what does not fit in a figure, by the name under which it is told.
+    """
+
+    @property
+    def nats_per_token(self) -> float: ...
+
+    @property
+    def standard_error(self) -> float: ...
+
+    @property
+    def bits_per_byte(self) -> float | None: ...
+
+    @property
+    def tokens_scored(self) -> int: ...
+
+    @property
+    def context_length(self) -> int: ...
+
+    @property
+    def metrics(self) -> Mapping[str, float]: ...
+
+    @property
+    def details(self) -> Mapping[str, Mapping[str, Any]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +65,21 @@ class Score:
     bits_per_byte: float | None
     tokens_scored: int
     by_position: Float64[np.ndarray, " T"]
+
+    @property
+    def context_length(self) -> int:
+        """How many positions the full windows have."""
+        return len(self.by_position)
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Nothing: the cost says it all."""
+        return {}
+
+    @property
+    def details(self) -> Mapping[str, Mapping[str, Any]]:
+        """The cost by position, as it is told in an event."""
+        return {"loss_by_position": {"positions": len(self.by_position), "nats": self.by_position.tolist()}}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from clearhead.text.bpe import BpeTokenizer
 from clearhead.text.ngrams import baselines
 from clearhead.text.split import Split
 from clearhead.training.config import RunConfig
+from clearhead.training.dataset import Dataset
 from clearhead.training.recipes import recipe
 from clearhead.training.session import Session
 
@@ -112,9 +113,10 @@ def is_covered(config: RunConfig) -> bool:
 
 def expect_run(session: Session) -> Expectation | None:
     """Return the loss to expect of a run at the end of its plan, or None where the law does not know its kind."""
-    data, split_ = session.data, session.data.sources["split"]
-    if not is_covered(session.config) or data.byte_lengths is None:
+    data = session.data
+    if not isinstance(data, Dataset) or data.byte_lengths is None or not is_covered(session.config):
         return None
+    split_ = data.sources["split"]
     # No token stands for less than a byte.
     beginning = data.training.read(0, min(len(data.training), MEASURED_TRAINING_BYTES))
     training, validation = (data.tokenizer.decode_bytes(ids) for ids in (beginning, data.validation))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,28 +11,28 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from clearhead.core import run as runs
 from clearhead.core.config import build, merge, to_dict
 from clearhead.core.errors import UserError
 from clearhead.core.events import Event, Planned, Stopped, Warned, read, record
-from clearhead.core.files import lock, write_atomically
+from clearhead.core.files import lock
 from clearhead.core.run import Run
 from clearhead.core.runtime import Runtime, choose_device, choose_precision, choose_threads
 from clearhead.core.words import counted
 from clearhead.model.build import build_model
+from clearhead.model.family_config import as_language_model
 from clearhead.store import checkpoint
-from clearhead.store.load import tokenizer_of
 from clearhead.text.corpus import Corpus
-from clearhead.training import dataset, devices, preflight
+from clearhead.training import devices, preflight
 from clearhead.training.config import RunConfig
-from clearhead.training.dataset import Dataset
 from clearhead.training.loop import steps
 from clearhead.training.recipes import recipe
 from clearhead.training.schedule import Plan
 from clearhead.training.session import Session, assemble, bring_back
+from clearhead.training.task import Data, Reading, Task
+from clearhead.training.tasks import TASKS
 from clearhead.training.watch import Stop, build_hooks, clock, first_measurements, never, started, with_background
 
 DEFAULT_MINUTES = 2.0
@@ -39,11 +40,8 @@ COMPLETE_ALREADY = "the run was complete already"
 PATIENT_BELOW_BYTES = 5_000_000
 SPACED_BELOW_PARAMETERS = 5_000_000
 
-FEWEST_WINDOWS = 7
-"""A context that nobody named leaves room for so many windows; 2 kB of text have it for windows of 256 characters."""
-
-Planner = Callable[[Corpus, Runtime], RunConfig]
-"""Settles, for a text and a way to compute, what its user left open."""
+Planner = Callable[[Runtime, Corpus], RunConfig]
+"""Settles, for a way to compute and a text, what its user left open."""
 
 
 def create(
@@ -66,25 +64,17 @@ def create(
     """
     if path is not None:
         runs.require_free(path)
-    path = path or runs.new_path(stem_of(texts))
+    kind = TASKS[config.task.kind]
+    path = path or runs.new_path(stem_of(texts) or kind.built_in)
     runtime = choose_runtime(config)
     with keeping_stdin(path, texts) as kept_stdin:
-        corpus = dataset.read_texts(texts, config.text, kept_stdin)
-        tell_notes(corpus, notify)
-        if plan is not None:
-            config = plan(corpus, runtime)
-        chosen, sentence = dataset.choose_tokenizer(config.tokenizer, corpus.utf8_bytes)
-        if sentence:
-            notify(sentence)
-        data = dataset.prepare(corpus, chosen, texts, config.text)
-        if sentence := dataset.shortened(chosen, data.tokenizer):
-            notify(sentence)
-        config = fit_context(replace(config, tokenizer=chosen), len(data.training), fixed=fixed_context, notify=notify)
-        dataset.document_end(config.model, data.tokenizer)  # refused, if at all, before anything is on disk
-        model = build_model(config.model, data.tokenizer.vocabulary_size, seed=config.train.seed).to(runtime.device)
-        config = settle(config, data, sum(parameter.numel() for parameter in model.parameters()))
-        run = lay_down(path, config, runtime, data, model, command, kept_stdin)
-    return assemble(run, config, runtime, data, model)
+        settled = None if plan is None else functools.partial(plan, runtime)
+        task, config = kind.read(Reading(texts, kept_stdin, fixed_context, notify, settled), config)
+        vocabulary_size = task.data.tokenizer.vocabulary_size
+        model = build_model(config.model, vocabulary_size, seed=config.train.seed).to(runtime.device)
+        config = settle(config, task.data, sum(parameter.numel() for parameter in model.parameters()))
+        run = lay_down(path, config, runtime, task, model, command, kept_stdin)
+    return assemble(run, config, runtime, task, model)
 
 
 @contextmanager
@@ -101,42 +91,11 @@ def keeping_stdin(path: Path, texts: Sequence[str | Path]) -> Iterator[Path | No
         kept.unlink(missing_ok=True)
 
 
-def tell_notes(corpus: Corpus, notify: Callable[[str], None]) -> None:
-    """Tell what is worth knowing about how a text was read."""
-    for note in corpus.notes:
-        notify(f"{note[0].upper()}{note[1:]}.")
-    for source in corpus.sources:
-        for note in source.notes:
-            notify(f"{source.name}: {note}.")
-
-
 def stem_of(texts: Sequence[str | Path]) -> str:
-    """Return what a new run is named after: its first text."""
+    """Return what a new run is named after: its first text; nothing without one."""
     if not texts:
-        return "tales"
+        return ""
     return "stdin" if str(texts[0]) == "-" else Path(texts[0]).name.split(".")[0]
-
-
-def fit_context(config: RunConfig, num_tokens: int, *, fixed: bool, notify: Callable[[str], None]) -> RunConfig:
-    """Return the config with a context that the training part has room for.
-
-    Raises:
-        UserError: the user named a context that is longer than the text.
-    """
-    wanted = config.model.context_length
-    if fixed and wanted >= num_tokens:
-        raise UserError(
-            f"model.context_length = {wanted} is longer than the training part, which has {num_tokens} tokens; "
-            f"at most {num_tokens - 1} fit."
-        )
-    longest = max(1, num_tokens // FEWEST_WINDOWS)
-    if fixed or wanted <= longest:
-        return config
-    notify(
-        f"The text is short ({num_tokens:,} training tokens), so the context is {counted(longest, 'token')}, "
-        f"not {wanted}; --model.context_length sets it."
-    )
-    return replace(config, model=replace(config.model, context_length=longest))
 
 
 def choose_runtime(config: RunConfig) -> Runtime:
@@ -150,11 +109,11 @@ def choose_runtime(config: RunConfig) -> Runtime:
     runtime = Runtime(device, precision, threads, train.deterministic)
     runtime.apply()
     if train.check_device:
-        devices.require_right(config.model, runtime)
+        devices.require_right(as_language_model(config.model), runtime)
     return runtime
 
 
-def settle(config: RunConfig, data: Dataset, num_parameters: int) -> RunConfig:
+def settle(config: RunConfig, data: Data, num_parameters: int) -> RunConfig:
     """Return the config with everything decided that follows from the text and the model."""
     train = config.train
     if (train.steps, train.tokens, train.epochs, train.minutes) == (None, None, None, None):
@@ -172,18 +131,20 @@ def lay_down(
     path: Path,
     config: RunConfig,
     runtime: Runtime,
-    data: Dataset,
+    task: Task,
     model: nn.Module,
     command: str,
     kept_stdin: Path | None,
 ) -> Run:
     """Write the files of a run that never change: they appear at once, whole and hashed."""
+    data = task.data
     sizes = preflight.measure_sizes(model, config.train.sequences_per_step * config.model.context_length)
     description = {
         "name": path.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
-        "task": "lm",
+        "task": task.kind,
+        "unit": task.unit,
         "config": to_dict(config),
         "runtime": dataclasses.asdict(runtime),
         "parameters": {"total": sizes.parameters, **sizes.by_role},
@@ -196,7 +157,7 @@ def lay_down(
     with runs.creating(path, description, data.sources) as folder:
         (folder / runs.TOKENIZER_FOLDER).mkdir()
         data.tokenizer.save(folder / runs.TOKENIZER_FOLDER)
-        write_atomically(folder / runs.VALIDATION_FILE, data.validation.astype("<i4").tobytes())
+        task.store(folder)
         if kept_stdin is not None:
             kept_stdin.rename(folder / "stdin.txt")
     return Run(path)
@@ -226,12 +187,10 @@ def resume(
     )
     runtime.apply()
     if config.train.check_device:
-        devices.require_right(config.model, runtime)
-    tokenizer = tokenizer_of(run)
-    validation = np.fromfile(run.path / runs.VALIDATION_FILE, dtype="<i4").astype(np.int32)
-    data = dataset.reopen(tokenizer, validation, run.data(), run.path)
-    model = build_model(config.model, tokenizer.vocabulary_size, seed=config.train.seed).to(runtime.device)
-    session = assemble(run, config, runtime, data, model, first_plan(run))
+        devices.require_right(as_language_model(config.model), runtime)
+    task = TASKS[config.task.kind].reopen(run, config)
+    model = build_model(config.model, task.data.tokenizer.vocabulary_size, seed=config.train.seed).to(runtime.device)
+    session = assemble(run, config, runtime, task, model, first_plan(run))
     return restore(session, selection, inexact_reasons(frozen, runtime, description, steps_in_all), steps_in_all)
 
 

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 import torch
@@ -30,7 +30,7 @@ from clearhead.core.runtime import Runtime, free_memory
 from clearhead.core.words import counted
 from clearhead.text.batches import Batch
 from clearhead.training.config import RunConfig
-from clearhead.training.evaluate import Score
+from clearhead.training.evaluate import Evaluation
 from clearhead.training.guard import REWINDS, SKIPS_IN_A_ROW, Trouble
 from clearhead.training.objective import Objective, Step
 from clearhead.training.optim import OptimizerSet
@@ -66,7 +66,7 @@ class Hooks:
         probes: called after each step; their events are passed on.
     """
 
-    evaluate: Callable[[nn.Module, bool], dict[str, Score]] | None = None
+    evaluate: Callable[[nn.Module, bool], Mapping[str, Evaluation]] | None = None
     sample: Callable[[nn.Module], list[tuple[str, str, int]]] | None = None
     save: Callable[[State, bool], str | None] = nothing
     save_due: Callable[[int], bool] = nothing  # type: ignore[assignment]
@@ -153,11 +153,11 @@ class _Loop:
         state = self.state
         for _ in range(SKIPS_IN_A_ROW):
             began = time.perf_counter()
-            loss, targets = yield from self.gradients()
+            loss, tokens = yield from self.gradients()
             norm = self.clip()
             trouble = state.recent.judge(loss, norm)
             if trouble is None:
-                self.learn(loss, norm, targets)
+                self.learn(loss, norm, tokens)
             else:
                 yield from self.skip(trouble, loss, norm)
             spent = time.perf_counter() - began
@@ -166,11 +166,11 @@ class _Loop:
                 break
         if trouble is None and (state.step % self.log_every == 0 or state.step == state.plan.steps):
             rate = self.optimizer.learning_rate
-            measured = {"loss": loss, "learning_rate": rate, "grad_norm": norm, "tokens_per_second": targets / spent}
+            measured = {"loss": loss, "learning_rate": rate, "grad_norm": norm, "tokens_per_second": tokens / spent}
             yield self.event(Stepped, **measured)
         return trouble
 
-    def learn(self, loss: float, norm: float, targets: int) -> None:
+    def learn(self, loss: float, norm: float, tokens: int) -> None:
         """Update the weights by the gradient in them."""
         state = self.state
         self.optimizer.set_factor(factor(self.config.schedule, state.plan, state.step))
@@ -179,7 +179,7 @@ class _Loop:
         self.average()
         state.recent.take(loss, norm)
         state.step += 1
-        state.tokens += targets
+        state.tokens += tokens
 
     def skip(self, trouble: Trouble, loss: float, norm: float) -> Iterator[Event]:
         """Pass over the batch at hand, and tell; nothing but gradients has to be taken back."""
@@ -220,7 +220,7 @@ class _Loop:
         return f"batches {batches} could not be learned from at step {state.step + 1}{gone_back}"
 
     def gradients(self) -> Generator[Event, None, tuple[float, int]]:
-        """Leave the mean gradient of the batch in the parameters; return its mean loss and its targets.
+        """Leave the mean gradient of the batch in the parameters; return its mean loss and its tokens.
 
         Where memory runs out the batch is cut into twice as many parts, and everything is computed again.
         """
@@ -243,7 +243,7 @@ class _Loop:
 
     def accumulate(self, parts: Sequence[Batch[Any]]) -> tuple[float, int]:
         """Sum the gradients of the parts, and divide by the number of targets."""
-        total, weight, targets = 0.0, 0.0, 0
+        total, weight, tokens = 0.0, 0.0, 0
         for index, batch in enumerate(parts):
             torch.manual_seed(stream_seed(self.config.train.seed, self.state.step, index))
             tensors = to_tensors(batch, self.runtime.device)
@@ -251,9 +251,9 @@ class _Loop:
                 loss = self.compute(tensors)
             loss.total.backward()
             total, weight = total + float(loss.total.detach()), weight + loss.weight
-            targets += tensors.targets.numel()
+            tokens += tensors.tokens.numel()
         torch._foreach_div_([p.grad for p in self.parameters if p.grad is not None], weight)
-        return total / weight, targets
+        return total / weight, tokens
 
     def clip(self) -> float:
         """Scale the gradient down to the configured norm, and return the norm that it had."""
@@ -299,13 +299,13 @@ class _Loop:
         for split, score in scores.items():
             yield self.evaluated(split, score, sampled)
             if split == "validation":
-                values = {"positions": len(score.by_position), "nats": score.by_position.tolist()}
-                yield self.event(Measured, subject="loss_by_position", values=values)
+                for subject, values in score.details.items():
+                    yield self.event(Measured, subject=subject, values=values)
                 if sampled:
                     best = yield from self.judge(score)
         return best
 
-    def judge(self, score: Score) -> Generator[Event, None, bool]:
+    def judge(self, score: Evaluation) -> Generator[Event, None, bool]:
         """Keep account of the best step and of patience; return whether this one is the best."""
         state = self.state
         gained = state.best is None or score.nats_per_token < state.best.nats_per_token
@@ -360,7 +360,7 @@ class _Loop:
         self.state.plan = plan
         return self.event(Planned, **asdict(plan), reason=reason)
 
-    def evaluated(self, split: str, score: Score, sampled: bool) -> Event:
+    def evaluated(self, split: str, score: Evaluation, sampled: bool) -> Event:
         return self.event(
             Evaluated,
             split=split,
@@ -370,8 +370,9 @@ class _Loop:
             tokens_scored=score.tokens_scored,
             train_seconds=self.state.train_seconds,
             weights="raw" if self.state.average is None else "average",
-            context_length=len(score.by_position),
+            context_length=score.context_length,
             sampled=sampled,
+            metrics=dict(score.metrics),
         )
 
     def event(self, kind: type[Event], **values: Any) -> Event:
@@ -392,10 +393,8 @@ def to_tensors(batch: Batch[Any], device: str) -> Batch[Tensor]:
     def tensor(values: Any) -> Tensor | None:
         return None if values is None else torch.as_tensor(values).to(device)
 
-    tokens, targets = tensor(batch.tokens), tensor(batch.targets)
-    assert tokens is not None
-    assert targets is not None
-    return Batch(tokens, targets.long(), tensor(batch.weights), tensor(batch.documents), tensor(batch.source))
+    tensors: Batch[Any] = Batch(**{each.name: tensor(getattr(batch, each.name)) for each in fields(Batch)})
+    return replace(tensors, targets=tensors.targets.long())
 
 
 @contextmanager

@@ -279,17 +279,19 @@ def is_timed(train: TrainConfig) -> bool:
 def planner(
     config: RunConfig, settings: Sequence[Mapping[str, Any]], notify: Callable[[str], None] = lambda _: None
 ) -> Planner | None:
-    """Return what settles a run once its text is read, or None where its length is not given by time.
+    """Return what settles a run once its text is read, or None where there is nothing to plan.
+
+    Plans are for language models whose length is given by time.
 
     Args:
         config: the run's settings without a plan.
         settings: what its user set, in the order in which it holds.
         notify: told what was chosen, and what is expected of it.
     """
-    if not is_timed(config.train):
+    if config.task.kind != "lm" or not is_timed(config.train):
         return None
 
-    def settled(corpus: Corpus, runtime: Runtime) -> RunConfig:
+    def settled(runtime: Runtime, corpus: Corpus) -> RunConfig:
         proposals = propose(settings)
         if len(proposals) == 1:
             return proposals[0].config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +71,7 @@ def _shape(model: nn.Module) -> tuple[int, int, int, int]:
 
 
 @torch.no_grad()
-def first_loss(model: nn.Module, objective: Objective, batches: list[Batch[Any]], device: str) -> float:
+def first_loss(model: nn.Module, objective: Objective, batches: Sequence[Batch[Any]], device: str) -> float:
     """Return the mean loss of a step's batch before anything was learned, dropout off."""
     was_training = model.training
     model.eval()
@@ -80,10 +81,10 @@ def first_loss(model: nn.Module, objective: Objective, batches: list[Batch[Any]]
     return sum(float(loss.total) for loss in losses) / sum(loss.weight for loss in losses)
 
 
-def explain_first_loss(loss: float, vocabulary_size: int) -> str:
+def explain_first_loss(loss: float, choices: int, alternative: str = "id") -> str:
     """Say in a sentence whether a first loss is what a model that knows nothing should have."""
-    guess = math.log(vocabulary_size)
-    even = f"guessing among {counted(vocabulary_size, 'id')} costs ln {vocabulary_size} = {guess:.3f}"
+    guess = math.log(choices)
+    even = f"guessing among {counted(choices, alternative)} costs ln {choices} = {guess:.3f}"
     beginning = f"The first loss is {loss:.3f}; {even}"
     gap = loss - guess
     if abs(gap) <= SURPRISING_GAP:

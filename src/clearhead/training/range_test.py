@@ -5,15 +5,15 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64
 
-from clearhead.text.batches import TrainingBatches
 from clearhead.training.loop import to_tensors
 from clearhead.training.optim import build_optimizer
 from clearhead.training.session import Session, probe
+from clearhead.training.task import BatchSource
 
 LOWEST, HIGHEST = 1e-2, 1e2
 """The test goes from a hundredth to a hundred times the configured rates."""
@@ -60,7 +60,7 @@ def range_test(session: Session, *, max_seconds: float = 30.0) -> RangeTest:
     return RangeTest(factors, losses, float(factors[losses.argmin()]) / 3, batches.sequences_per_step)
 
 
-def affordable(batches: TrainingBatches, steps_in_time: float) -> tuple[int, TrainingBatches]:
+def affordable(batches: BatchSource, steps_in_time: float) -> tuple[int, BatchSource]:
     """Return how many steps the test takes and with which batches.
 
     Args:
@@ -69,11 +69,10 @@ def affordable(batches: TrainingBatches, steps_in_time: float) -> tuple[int, Tra
     if steps_in_time >= FEWEST_STEPS:
         return min(MOST_STEPS, int(steps_in_time)), batches
     sequences = max(1, int(batches.sequences_per_step * steps_in_time / FEWEST_STEPS))
-    micro_batches = min(batches.micro_batches, sequences)
-    return FEWEST_STEPS, replace(batches, sequences_per_step=sequences, micro_batches=micro_batches)
+    return FEWEST_STEPS, batches.resized(sequences)
 
 
-def _smoothed_losses(session: Session, batches: TrainingBatches, factors: Float64[np.ndarray, " N"]) -> Iterator[float]:
+def _smoothed_losses(session: Session, batches: BatchSource, factors: Float64[np.ndarray, " N"]) -> Iterator[float]:
     """Yield the running mean of the loss at each factor, until it has blown up."""
     model = copy.deepcopy(session.model)
     optimizer = build_optimizer(session.config.optimizer, model, session.runtime.precision)

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 from clearhead.core.errors import UserError, nearest
 from clearhead.model import shapes
-from clearhead.text.config import BpeConfig, CharConfig
+from clearhead.model.family_config import EncoderConfig, EncoderDecoderConfig
+from clearhead.text.config import BpeConfig, CharConfig, WordConfig
 from clearhead.training.config import (
     AdamWConfig,
+    ClassifyTaskConfig,
     ConstantConfig,
     CosineConfig,
     LinearConfig,
@@ -17,6 +19,7 @@ from clearhead.training.config import (
     RandomOffsetsConfig,
     RunConfig,
     TrainConfig,
+    TranslateTaskConfig,
 )
 
 
@@ -102,6 +105,52 @@ def llama() -> RunConfig:
     )
 
 
+def classify() -> RunConfig:
+    """For labelled texts: an encoder of two layers over words."""
+    return RunConfig(
+        task=ClassifyTaskConfig(),
+        tokenizer=WordConfig(),
+        model=EncoderConfig(),
+        optimizer=AdamWConfig(learning_rate=1e-3),
+        schedule=LinearConfig(),
+        train=TrainConfig(sequences_per_step=32),
+    )
+
+
+def translate() -> RunConfig:
+    """For pairs of sentences: 3 + 3 layers of width 256 over 4,096 pieces of words, both languages sharing them."""
+    return RunConfig(
+        task=TranslateTaskConfig(),
+        tokenizer=BpeConfig(vocabulary_size=4096),
+        model=EncoderDecoderConfig(dropout=0.3),
+        optimizer=translation_optimizer(),
+        schedule=LinearConfig(warmup_steps=100),
+        train=TrainConfig(sequences_per_step=128, precision="bf16"),
+    )
+
+
+def translate_tales() -> RunConfig:
+    """For the tales' invented language: 2 + 2 layers of width 128 over words."""
+    return RunConfig(
+        task=TranslateTaskConfig(label_smoothing=0.0),
+        tokenizer=WordConfig(),
+        model=EncoderDecoderConfig(num_encoder_layers=2, num_decoder_layers=2, width=128, dropout=0.0),
+        optimizer=translation_optimizer(),
+        schedule=LinearConfig(warmup_steps=20),
+        train=TrainConfig(sequences_per_step=64),
+    )
+
+
+def translation_optimizer() -> MuonConfig:
+    """Return Muon with rates that suit an embedding which is also the head."""
+    return MuonConfig(
+        learning_rate=0.02,
+        embedding_learning_rate=0.003,
+        head_learning_rate=0.003,
+        gain_learning_rate=0.01,
+    )
+
+
 RECIPES: dict[str, Callable[[], RunConfig]] = {
     "tiny": tiny,
     "tales": tales,
@@ -111,7 +160,31 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "gpt2": gpt2,
     "gpt2-124m": gpt2_124m,
     "llama": llama,
+    "classify": classify,
+    "translate": translate,
+    "translate-tales": translate_tales,
 }
+
+DEFAULTS = {
+    "lm": ("modern", "tales"),
+    "classify": ("classify", "classify"),
+    "translate": ("translate", "translate-tales"),
+}
+"""For each task the preset for data that are named, and the one for the built-in data."""
+
+
+def default_recipe(task: str, *, named: bool) -> str:
+    """Return the preset of a task where the user names none.
+
+    Args:
+        named: the user names data, so it is not the built-in data.
+
+    Raises:
+        UserError: there is no such task; the nearest is named.
+    """
+    if task not in DEFAULTS:
+        raise UserError(f"There is no task {task}; there are {', '.join(DEFAULTS)}.{nearest(task, DEFAULTS)}")
+    return DEFAULTS[task][0 if named else 1]
 
 
 def recipe(name: str) -> RunConfig:

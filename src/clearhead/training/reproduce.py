@@ -104,7 +104,8 @@ def recorded_plans(run: Run) -> dict[int, Plan]:
 def compare_texts(run: Run, other: Run) -> list[Compared]:
     """Compare what was made of the texts."""
     ours, theirs = manifest(run.path), manifest(other.path)
-    made = [name for name in ours if name == runs.VALIDATION_FILE or name.startswith(f"{runs.TOKENIZER_FOLDER}/")]
+    kept = (runs.VALIDATION_FILE, runs.VALIDATION_ROWS_FILE)
+    made = [name for name in ours if name in kept or name.startswith(f"{runs.TOKENIZER_FOLDER}/")]
     return [Compared(name, ours[name]["sha256"], _hash(theirs, name)) for name in made]
 
 

@@ -11,17 +11,14 @@ from torch import nn
 
 from clearhead.core.run import Run
 from clearhead.core.runtime import Runtime
-from clearhead.model.config import GptConfig, ModelConfig, PrefixConfig
 from clearhead.store import checkpoint
-from clearhead.text.batches import RandomOffsets, ShuffledWindows, TrainingBatches
-from clearhead.training.config import RandomOffsetsConfig, RunConfig
-from clearhead.training.dataset import Dataset, document_end
-from clearhead.training.evaluate import SAMPLED_TARGETS
+from clearhead.training.config import RunConfig
 from clearhead.training.loop import steps
-from clearhead.training.objective import Objective, next_token
+from clearhead.training.objective import Objective
 from clearhead.training.optim import OptimizerSet, build_optimizer
 from clearhead.training.schedule import Plan
 from clearhead.training.state import State
+from clearhead.training.task import BatchSource, Data, Task
 
 EVALUATION_SHARE = 0.05
 """The part of a run's time that evaluations should take."""
@@ -51,16 +48,21 @@ class Session:
     run: Run
     config: RunConfig
     runtime: Runtime
-    data: Dataset
+    task: Task
     model: nn.Module
+    objective: Objective
     optimizer: OptimizerSet
-    batches: TrainingBatches
+    batches: BatchSource
     state: State
     resumed: bool = False
     exactness: str = "exact"
     notices: tuple[str, ...] = ()
-    objective: Objective = next_token
     record: Record | None = None
+
+    @property
+    def data(self) -> Data:
+        """What is learned from."""
+        return self.task.data
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,31 +73,10 @@ class Speed:
     evaluation_seconds: float
 
 
-def build_batches(config: RunConfig, data: Dataset) -> TrainingBatches:
-    """Return the training batches that a config describes."""
-    kind = RandomOffsets if isinstance(config.train.order, RandomOffsetsConfig) else ShuffledWindows
-    return kind(
-        tokens=data.training,
-        context_length=config.model.context_length,
-        sequences_per_step=config.train.sequences_per_step,
-        seed=config.train.seed,
-        micro_batches=config.train.micro_batches,
-        end=document_end(config.model, data.tokenizer),
-        longest_prefix=longest_prefix(config.model),
-    )
-
-
-def longest_prefix(model: ModelConfig) -> int:
-    """Return how many tokens of a training sequence may be given: 1 where the mask needs no more."""
-    if isinstance(model, GptConfig) and isinstance(model.mask, PrefixConfig):
-        return model.mask.longest
-    return 1
-
-
 def plan_length(session: Session) -> Plan:
     """Return how long the run is: as its config says, minutes turned into steps by a probe."""
     train, batches = session.config.train, session.batches
-    count = train.planned_steps(batches.tokens_per_step, batches.windows_per_epoch)
+    count = train.planned_steps(batches.tokens_per_step, batches.sequences_per_epoch)
     speed = probe(session) if count is None or train.evaluate_every is None else Speed(1.0, 1.0)
     if count is None:
         assert train.minutes is not None
@@ -112,7 +93,9 @@ def step_budget(session: Session, step_seconds: float) -> float:
     """
     assert session.config.train.minutes is not None
     seconds = 60 * session.config.train.minutes
-    last = len(session.data.validation) / session.batches.tokens_per_step * step_seconds / 3
+    last: float = (
+        session.data.sources["split"]["validation_tokens"] / session.batches.tokens_per_step * step_seconds / 3
+    )
     return max(seconds / 2, seconds * (1 - EVALUATION_SHARE) - last)
 
 
@@ -128,7 +111,7 @@ def probe(session: Session, *, updates: int = 3) -> Speed:
         spent.append(state.train_seconds)
     # The first update warms up; the fastest of the others is what a step costs. A loss that is not finite leaves none.
     step_seconds = max(1e-5, min(np.diff(sorted(set(spent)))[1:], default=1.0))
-    forward_share = 2 * SAMPLED_TARGETS / session.batches.tokens_per_step / 3
+    forward_share = session.task.evaluated_tokens / session.batches.tokens_per_step / 3
     sampling = 0.001 * session.config.train.sample_tokens
     return Speed(step_seconds, forward_share * step_seconds + sampling)
 
@@ -143,12 +126,12 @@ def bring_back(session: Session, step: int) -> State:
 
 
 def assemble(
-    run: Run, config: RunConfig, runtime: Runtime, data: Dataset, model: nn.Module, plan: Plan | None = None
+    run: Run, config: RunConfig, runtime: Runtime, task: Task, model: nn.Module, plan: Plan | None = None
 ) -> Session:
     """Put a run's parts together at step 0, and plan its length unless a plan is given."""
-    batches = build_batches(config, data)
+    batches = task.batches(config)
     optimizer = build_optimizer(config.optimizer, model, runtime.precision)
     model.recompute_blocks = config.train.recompute  # type: ignore[assignment]
-    session = Session(run, config, runtime, data, model, optimizer, batches, State(plan=Plan(1, 1)))
+    session = Session(run, config, runtime, task, model, task.objective, optimizer, batches, State(plan=Plan(1, 1)))
     session.state.plan = plan or plan_length(session)
     return session

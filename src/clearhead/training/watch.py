@@ -8,19 +8,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from typing import Any
 
-from torch import nn
-
 from clearhead.core import events as journal
-from clearhead.core.errors import BrokenModel
 from clearhead.core.events import Event, Measured, Started, StopReason, Warned
 from clearhead.core.files import sha256, sync
 from clearhead.core.run import RUN_FILE, Run, versions
-from clearhead.generation.engine import Request, prompt_ids, write
 from clearhead.store import checkpoint
-from clearhead.text import shards
-from clearhead.training import dataset, preflight
-from clearhead.training.dataset import Dataset
-from clearhead.training.evaluate import Evaluator, Score
+from clearhead.training import preflight
 from clearhead.training.expectation import expect_run
 from clearhead.training.loop import Hooks
 from clearhead.training.schedule import Plan
@@ -30,7 +23,6 @@ from clearhead.training.state import State
 Stop = Callable[[], StopReason | None]
 """Asked after each step; a reason ends the run early."""
 
-SAMPLE_SEED = 1
 OVERLAP_WARNING = 0.05
 """The share of overlapping validation text from which on its loss says little."""
 
@@ -45,8 +37,8 @@ def never() -> None:
 def build_hooks(session: Session, stop: Stop, stop_after: int | None) -> Hooks:
     """Return everything that the loop should call for a run on disk."""
     return Hooks(
-        evaluate=evaluation(session),
-        sample=sampling(session),
+        evaluate=session.task.evaluation(session.config),
+        sample=session.task.sampling(session.config),
         save=saving(session),
         save_due=save_due(session),
         snapshot_due=snapshots(session).__contains__,
@@ -69,50 +61,6 @@ def save_due(session: Session) -> Callable[[int], bool]:
 def recorded_steps(session: Session) -> frozenset[int]:
     """Return the steps that the record of a run made anew names: they are what the two are compared by."""
     return frozenset() if session.record is None else session.record.steps
-
-
-def evaluation(session: Session) -> Callable[[nn.Module, bool], dict[str, Score]]:
-    """Return what scores the validation part, and beside it an equally long slice of the training part."""
-    data, context = session.data, session.config.model.context_length
-    count = min(len(data.validation), len(data.training))
-    end = dataset.document_end(session.config.model, data.tokenizer)
-    validation = Evaluator(data.validation_source(), context, data.byte_lengths, end)
-    training = Evaluator(training_slice(data, count), context, data.byte_lengths, end)
-
-    def evaluate(model: nn.Module, sampled: bool) -> dict[str, Score]:
-        scores = {"validation": validation.score(model, sampled=sampled)}
-        # The whole rule is for the validation part; the training slice is there to be compared with during the run.
-        if sampled:
-            scores["train"] = training.score(model, sampled=True)
-        return scores
-
-    return evaluate
-
-
-def training_slice(data: Dataset, count: int) -> shards.Tokens:
-    """Return the first tokens of the training part, as many as the validation part has."""
-    return shards.in_memory(data.training.read(0, count), data.tokenizer.vocabulary_size)
-
-
-def sampling(session: Session) -> Callable[[nn.Module], list[tuple[str, str, int]]]:
-    """Return what lets the model write a text from the run's prompt, always with the same luck."""
-    train, tokenizer = session.config.train, session.data.tokenizer
-    prompt = train.sample_prompt or ""
-    request = Request(prompt=prompt_ids(tokenizer, prompt), num_tokens=train.sample_tokens, seed=SAMPLE_SEED)
-
-    def sample(model: nn.Module) -> list[tuple[str, str, int]]:
-        was_training = model.training
-        model.eval()
-        try:
-            text = write(model, tokenizer, request)[0]
-        except BrokenModel:
-            # The loss says so too, and a run that went wrong ends by the loop's own rules.
-            return []
-        finally:
-            model.train(was_training)
-        return [(prompt, text, SAMPLE_SEED)]
-
-    return sample
 
 
 def snapshots(session: Session) -> frozenset[int]:
@@ -233,15 +181,15 @@ def first_measurements(session: Session) -> Iterator[Event]:
     loss = preflight.first_loss(session.model, session.objective, session.batches(0), session.runtime.device)
     tokens_at_once = session.batches.tokens_per_step // session.state.plan.micro_batches
     sizes = preflight.measure_sizes(session.model, tokens_at_once)
-    vocabulary_size = session.data.tokenizer.vocabulary_size
+    task = session.task
     values = {
         "initial_loss": loss,
-        "log_vocabulary": math.log(vocabulary_size),
-        "sentence": preflight.explain_first_loss(loss, vocabulary_size),
+        "log_vocabulary": math.log(task.choices),
+        "sentence": preflight.explain_first_loss(loss, task.choices, task.alternative),
         "parameters": {"total": sizes.parameters, **sizes.by_role},
         "flops_per_token": sizes.flops_per_token,
         "memory_bytes": sizes.memory_bytes,
-        "split": session.data.sources["split"],
+        "split": task.data.sources["split"],
     }
     yield measured(session.state, "preflight", values)
     if getattr(session.model, "reads_ahead", False):
@@ -259,7 +207,7 @@ def with_background(session: Session, events: Iterator[Event]) -> Iterator[Event
     The thread reads tokens only, so it has no influence on what is learned.
     """
     found = {line.get("name") for line in journal.read(session.run.path) if line["event"] == "measured"}
-    if {"baselines", "overlap"} <= found:
+    if "baselines" in found:
         yield from events
         return
     with ThreadPoolExecutor(max_workers=1) as pool:
@@ -278,15 +226,10 @@ def with_background(session: Session, events: Iterator[Event]) -> Iterator[Event
 
 
 def count_once(session: Session) -> dict[str, Any]:
-    """Count what the loss is compared with: n-gram baselines, the parts' overlap, the text's floor, what to expect."""
-    floor = dataset.measure_floor(session.data, session.config.model.context_length)
+    """Count what the loss is compared with, and what was to be expected of the run."""
     expected = expect_run(session)
-    return {
-        "baselines": dataset.measure_baselines(session.data),
-        "overlap": dataset.measure_overlap(session.data),
-        **({"floor": floor} if floor else {}),
-        **({"expected": asdict(expected)} if expected else {}),
-    }
+    compared = session.task.compared_with(session.config)
+    return compared | ({"expected": asdict(expected)} if expected else {})
 
 
 def background_events(session: Session, counting: Future[dict[str, Any]]) -> Iterator[Event]:
