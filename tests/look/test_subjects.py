@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,8 +27,17 @@ from clearhead.show.view import View
 TEXT = "a fine bee. Tom"
 
 
+GIVEN: dict[str, dict[str, Any]] = {
+    "parameters": {},
+    "loss-by-position": {"prompt": "a fine bee. " * 5},
+    "patch": {"prompt": "Tom ib a", "other": "bee ib a"},
+}
+"""What subjects are given that take something else than a text."""
+
+
 def seen(subject: str, specimen: Specimen) -> View:
-    view: View = getattr(look, subject.replace("-", "_"))(specimen, TEXT)
+    given = GIVEN.get(subject, {"prompt": TEXT})
+    view: View = getattr(look, subject.replace("-", "_"))(specimen, **given)
     return view
 
 
