@@ -24,6 +24,7 @@ from clearhead.core.words import counted
 from clearhead.model.build import build_model
 from clearhead.store import checkpoint
 from clearhead.store.load import tokenizer_of
+from clearhead.text import origin
 from clearhead.text.corpus import Corpus
 from clearhead.training import dataset, devices, preflight
 from clearhead.training.config import RunConfig
@@ -69,7 +70,7 @@ def create(
     path = path or runs.new_path(stem_of(texts))
     runtime = choose_runtime(config)
     with keeping_stdin(path, texts) as kept_stdin:
-        corpus = dataset.read_texts(texts, config.text, kept_stdin)
+        corpus = origin.read_texts(texts, config.text, kept_stdin)
         tell_notes(corpus, notify)
         if plan is not None:
             config = plan(corpus, runtime)

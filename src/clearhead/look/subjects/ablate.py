@@ -44,8 +44,8 @@ def ablate(source: Source, prompt: str | None = None) -> View:
     caption = (
         f"On {rows.numel()} tokens the model costs {whole:.4f} nats. Switching off head {head} of layer {layer} costs "
         f"most, {rise.max():+.4f}; {idle} of {rise.numel()} heads change it by less than 0.005, and the least useful "
-        f"changes it by {rise.min():+.4f}. With no head at all it is {nothing:.3f}. The dearest feed-forward layer to "
-        f"lose is {int(thoughts.argmax())}, {float((thoughts - whole).max()):+.3f}."
+        f"changes it by {rise.min():+.4f}. With no head at all it is {nothing:.3f}. The costliest feed-forward layer "
+        f"to lose is {int(thoughts.argmax())}, {float((thoughts - whole).max()):+.3f}."
     )
     labels = {"layer": [str(at) for at in range(layers)], "head": [str(at) for at in range(heads)]}
     pictures = [

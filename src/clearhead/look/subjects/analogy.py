@@ -72,7 +72,7 @@ def single_token(specimen: Specimen, text: str) -> int:
     """
     for form in (text, f" {text}"):
         ids = specimen.tokenizer.encode(specimen.tokenizer.drop_unknown(form)[0]).tolist()
-        if len(ids) == 1:
+        if len(ids) == 1 and specimen.tokenizer.decode(ids) == form:
             return int(ids[0])
     raise UserError(
         f"{quoted(text)} is not one token for this model, so it has no vector; words are with --tokenizer word or bpe."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from clearhead.look.frame import view
 from clearhead.look.specimen import Source, quoted, specimen_of
 from clearhead.show.readable import count, one_line, percent
 from clearhead.show.view import Picture, View
+from clearhead.text.origin import training_text
 from clearhead.text.overlap import Copy
 from clearhead.text.overlap import copies as find_copies
 
@@ -21,34 +22,27 @@ SHOWN = 8
 EXCERPT = 100
 
 
-def copies(
-    source: Source,
-    prompt: str | None = None,
-    *,
-    training_text: Callable[[], Iterable[str]] | None = None,
-    num_tokens: int = 600,
-    seed: int = 1,
-) -> View:
+def copies(source: Source, prompt: str | None = None, *, num_tokens: int = 600, seed: int = 1) -> View:
     """Write a text, and show which stretches of it stand in the training text, how long they are, and whence.
 
     Case and white space are folded; stretches below 30 characters do not count. Long ones are memory, not invention.
 
     Args:
-        training_text: gives the training text in pieces, each time anew.
         seed: of the sample.
     """
-    if training_text is None:
-        raise UserError("Copies are looked for in the training text, and this model comes without it.")
     specimen = specimen_of(source)
+    if specimen.loaded is None:
+        raise UserError("Copies are looked for in the training text, and this model comes without one.")
+    origin = specimen.loaded.run.data(), specimen.loaded.run.path
     request = Request(prompt=prompt_ids(specimen.tokenizer, prompt or ""), num_tokens=num_tokens, seed=seed)
     sample = (prompt or "") + write(specimen.model, specimen.tokenizer, request)[0]
-    found = find_copies(training_text(), sample, SHORTEST)
+    found = find_copies(training_text(*origin), sample, SHORTEST)
     lengths = np.zeros(len(sample), int)
     for copy in found:
         here = slice(copy.start, copy.start + copy.length)
         lengths[here] = np.maximum(lengths[here], copy.length)
     longest = sorted(found, key=lambda copy: -copy.length)[:SHOWN]
-    sources = excerpts(training_text(), longest)
+    sources = excerpts(training_text(*origin), longest)
     arrays = {
         "inside_copy": ("character", lengths),
         "length": ("copy", [copy.length for copy in longest] or np.zeros(0, int)),

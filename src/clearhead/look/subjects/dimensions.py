@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from clearhead.core.errors import UserError
@@ -11,7 +11,7 @@ from clearhead.look.classes import classes
 from clearhead.look.frame import view
 from clearhead.look.specimen import Source, Specimen, quoted, require_index, specimen_of
 from clearhead.look.vectors import neighbours, ranked_above, readable, token_vectors, used_ids
-from clearhead.show.readable import percent, visible
+from clearhead.show.readable import percent
 from clearhead.show.view import Picture, View
 
 SHUFFLES = 20
@@ -68,8 +68,8 @@ def dimensions(source: Source, *, dimension: int | None = None, other: str | Non
         f"Of {len(members)} classes, {label} is told best: a probe on all {vectors.size(1)} dimensions ranks a member "
         f"first with {percent(probes[at])}, shuffled {percent(shuffled[at])}; its best single dimension "
         f"({int(single[at].argmax())}) with {percent(best[at])}, the best of as many random directions with "
-        f"{percent(random[at])}. At the upper end of dimension {chosen} stand "
-        f"{', '.join(quoted(visible(names[int(place)])) for place in order[:3])}.{_compared(specimen, other)}"
+        f"{percent(random[at])}. At the ends of dimension {chosen} stand "
+        f"{_listed(names, order[:3])} and {_listed(names, order[-3:])}.{_compared(specimen, other)}"
     )
     columns = ("probe", "probe_shuffled", "best_dimension", "best_random_direction", "which", "tokens")
     pictures = [
@@ -78,6 +78,10 @@ def dimensions(source: Source, *, dimension: int | None = None, other: str | Non
     ]
     labels = {"class": list(members), "token": [names[int(place)] for place in ends]}
     return view("dimensions", arrays, caption, pictures, labels)
+
+
+def _listed(names: list[str], places: Int[Tensor, " N"]) -> str:
+    return ", ".join(quoted(names[int(place)]) for place in places)
 
 
 def _members(kinds: list[str]) -> dict[str, Bool[Tensor, " N"]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from jaxtyping import Float, Int
+from torch import Tensor
+
 from clearhead.look.classes import classes
 from clearhead.look.frame import view
 from clearhead.look.specimen import Source, quoted, specimen_of
@@ -45,7 +48,7 @@ def embeddings(source: Source, *, token: str | None = None, seed: int = 1) -> Vi
     ranks = [f"number {at + 1}" for at in range(alike.size(1))]
     labels = {"shown": names, "listed": [names[at] for at in listed], "nearest": ranks}
     pictures = [
-        Picture("scatter", f"the map: {percent(held.sum())} of the spread", ("point", "class")),
+        Picture("scatter", f"the map: {100 * held.sum():.0f} % of the spread", ("point", "class")),
         Picture("table", "nearest neighbours, with their cosines", ("listed_neighbour",)),
     ]
     if token is not None:
@@ -55,17 +58,23 @@ def embeddings(source: Source, *, token: str | None = None, seed: int = 1) -> Vi
         arrays["cosine_with_token"] = ("like", of_token[order])
         labels["like"] = [names[int(at)] for at in order]
         pictures[1] = Picture("bars", f"most like {quoted(token)}", ("cosine_with_token",))
-    own = sum(kinds[int(other)] == kind for kind, other in zip(kinds, nearest[:, 0], strict=True)) / len(kinds)
-    chance = sum(kinds[int(other)] == kind for kind, other in zip(kinds, by_chance[:, 0], strict=True)) / len(kinds)
-    first = int(alike[:, 0].argmax())
     caption = (
-        f"{percent(own)} of {len(ids)} tokens have a nearest neighbour of their own class, against {percent(chance)} "
-        f"among random vectors. The mean cosine with the nearest is {alike[:, 0].mean():.2f}, at random "
-        f"{control.mean():.2f}. Most alike are {quoted(names[first])} and {quoted(names[int(nearest[first, 0])])} "
-        f"({alike[first, 0]:.2f})."
+        f"{percent(same_class(kinds, nearest))} of {len(ids)} tokens have a nearest neighbour of their own class, "
+        f"against {percent(same_class(kinds, by_chance))} among random vectors. The mean cosine with the nearest is "
+        f"{alike[:, 0].mean():.2f}, at random {control.mean():.2f}. Most alike are {_closest(names, alike, nearest)}."
     )
     return view("embeddings", arrays, caption, pictures, labels)
 
 
 def _listed(names: list[str], places: list[int], values: list[float]) -> list[str]:
     return [f"{visible(names[place])} {cosine:.2f}" for place, cosine in zip(places, values, strict=True)]
+
+
+def same_class(kinds: list[str], nearest: Int[Tensor, "N R"]) -> float:
+    """Return the share of tokens whose nearest neighbour is of their own class."""
+    return sum(kinds[int(other)] == kind for kind, other in zip(kinds, nearest[:, 0], strict=True)) / len(kinds)
+
+
+def _closest(names: list[str], alike: Float[Tensor, "N R"], nearest: Int[Tensor, "N R"]) -> str:
+    first = int(alike[:, 0].argmax())
+    return f"{quoted(names[first])} and {quoted(names[int(nearest[first, 0])])} ({alike[first, 0]:.2f})"

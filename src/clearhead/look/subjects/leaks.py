@@ -24,7 +24,7 @@ def leaks(source: Source, prompt: str | None = None) -> View:
     reading = read(source, prompt, beginning=BEGINNING, at_least=2)
     model, rows = reading.specimen.model, changed_rows(reading.tokens, reading.specimen.tokenizer.vocabulary_size)
     moved = _moved(trace(model, rows).logits)
-    past = torch.ones_like(moved).triu(1).T.bool()
+    past = torch.ones_like(moved).tril(-1).bool()
     arrays = {"moved": ("changed position", moved)}
     pictures = [Picture("map", "largest change of a logit", ("moved",))]
     said = ""
@@ -33,10 +33,10 @@ def leaks(source: Source, prompt: str | None = None) -> View:
             open_ = _moved(model(rows, mask=Full()))
         arrays["moved_without_mask"] = ("changed position", open_)
         pictures.append(Picture("map", "the same with the mask taken away", ("moved_without_mask",)))
-        said = f" Without the mask they would move by up to {float(open_.T[past].max()):.3g}."
-    leak = float(moved.T[past].max())
+        said = f" Without the mask they would move by up to {float(open_[past].max()):.3g}."
+    leak = float(moved[past].max())
     verdict = "No place sees what comes after it" if leak == 0 else f"THE FUTURE LEAKS, by up to {leak:.3g}"
-    later = moved[~past.T]
+    later = moved[~past]
     caption = (
         f"{verdict}: each of {len(reading)} tokens was changed in turn, and the places before it moved by {leak:.3g}; "
         f"the place itself and those after it by up to {float(later.max()):.3g}.{said}{reading.note}"

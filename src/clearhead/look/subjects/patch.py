@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from clearhead.core.errors import UserError
 from clearhead.look.frame import view
 from clearhead.look.interventions import replaced
-from clearhead.look.recording import Trace
+from clearhead.look.recording import Trace, trace
 from clearhead.look.specimen import Reading, Source, quoted, read
 from clearhead.show.readable import percent
 from clearhead.show.view import Picture, View
@@ -26,53 +26,61 @@ def patch(source: Source, prompt: str | None = None, *, other: str | None = None
         UserError: there is no other text, or it has another number of tokens.
     """
     clean, corrupt = _two_readings(source, prompt, other)
-    model, length = clean.specimen.gpt, len(clean)
+    blocks = range(len(clean.specimen.gpt.blocks))
     right, wrong = clean.trace("*"), corrupt.trace("*")
     change = right.logits[0, -1] - wrong.logits[0, -1]
-    up, down = int(change.argmax()), int(change.argmin())
-    ends = [difference(each, up, down) for each in (wrong, right)]
-    depths = [f"blocks.{layer}.resid_pre" for layer in range(len(model.blocks))]
-    depths.append(f"blocks.{len(model.blocks) - 1}.resid_post")
+    pair = int(change.argmax()), int(change.argmin())
+    ends = [difference(each, *pair)[0] for each in (wrong, right)]
 
-    def recovered(edit: dict[str, Tensor], positions: list[int] | None) -> float:
-        mixed = corrupt.trace("logits", edits=[replaced(edit, positions)])
-        return (difference(mixed, up, down) - ends[0]) / (ends[1] - ends[0])
+    def recovered(name: str, where: Bool[Tensor, "R T"]) -> Float[Tensor, " R"]:
+        """Return the share that comes back in each row with its places taken over."""
+        rows = corrupt.tokens.expand(len(where), -1)
+        mixed = trace(right.model, rows, ("logits",), [replaced({name: right[name]}, where)])
+        return (difference(mixed, *pair) - ends[0]) / (ends[1] - ends[0])
 
-    by_state = [[recovered({name: right[name]}, [place]) for place in range(length)] for name in depths]
-    names = ["attn.out", "mlp.out"]
+    each = torch.eye(len(clean), dtype=torch.bool, device=clean.tokens.device)
+    depths = [*(f"blocks.{layer}.resid_pre" for layer in blocks), f"blocks.{len(blocks) - 1}.resid_post"]
+    by_state = torch.stack([recovered(name, each) for name in depths])
+    parts = [part for part in ("attn.out", "mlp.out") if f"blocks.0.{part}" in right.tensors]
     by_part = [
-        [recovered({f"blocks.{layer}.{name}": right[f"blocks.{layer}.{name}"]}, None) for name in names]
-        for layer in range(len(model.blocks))
-        if f"blocks.{layer}.mlp.out" in right.tensors
+        [recovered(f"blocks.{layer}.{part}", each.any(dim=0, keepdim=True))[0] for part in parts] for layer in blocks
     ]
     arrays = {
         "recovered": ("depth position", by_state),
-        "recovered_by_part": ("layer part", by_part or torch.zeros(0, 2)),
-        "difference": ("text", ends),
+        "recovered_by_part": ("layer part", torch.tensor(by_part)),
+        "difference": ("text", torch.stack(ends)),
     }
-    texts = clean.specimen.text([up, down])
-    kept = torch.tensor(by_state[1:-1] or by_state)
-    layer, place = divmod(int(kept.argmax()), length)
-    named = ["embedding", *(f"layer {layer}" for layer in range(len(model.blocks)))]
-    caption = (
-        f"After the prompt the logit of {quoted(texts[0])} is {ends[1]:+.2f} above that of {quoted(texts[1])}, after "
-        f"the other text {ends[0]:+.2f}. Between embedding and end the difference is best kept after "
-        f"{named[layer + 1] if len(by_state) > 2 else named[layer]} at {place}, {quoted(clean.pieces[place])}: its "
-        f"state alone brings back {percent(float(kept.max()))}.{clean.note}"
-    )
+    named = ["embedding", *(f"layer {layer}" for layer in blocks)]
+    pieces = [a if a == b else f"{a}/{b}" for a, b in zip(clean.pieces, corrupt.pieces, strict=True)]
+    labels = {"depth": named, "position": pieces, "part": parts, "text": ["other", "prompt"]}
     pictures = [
         Picture("map", "share of the difference that one state brings back", ("recovered",)),
-        *([Picture("map", "share that a whole layer's part brings back", ("recovered_by_part",))] if by_part else []),
+        Picture("map", "share that a whole layer's part brings back", ("recovered_by_part",)),
     ]
-    pieces = [a if a == b else f"{a}/{b}" for a, b in zip(clean.pieces, corrupt.pieces, strict=True)]
-    labels = {"depth": named, "position": pieces, "part": ["attention", "feed-forward"], "text": ["other", "prompt"]}
+    first, second = map(quoted, clean.specimen.text(pair))
+    caption = (
+        f"After the prompt the logit of {first} is {ends[1]:+.2f} above that of {second}, after the other text "
+        f"{ends[0]:+.2f}.{_kept(by_state, named, clean.pieces)}{clean.note}"
+    )
     return view("patch", arrays, caption, pictures, labels)
 
 
-def difference(seen: Trace, up: int, down: int) -> float:
-    """Return by how much the last logit of one token is above that of another."""
-    last: Float[Tensor, " V"] = seen.logits[0, -1].double()
-    return float(last[up] - last[down])
+def difference(seen: Trace, up: int, down: int) -> Float[Tensor, " B"]:
+    """Return for each row by how much the last logit of one token is above that of another."""
+    last = seen.logits[:, -1].double().cpu()
+    return last[:, up] - last[:, down]
+
+
+def _kept(by_state: Float[Tensor, "N T"], named: list[str], pieces: list[str]) -> str:
+    """Return where, between embedding and end, one state holds most of the difference."""
+    inner = by_state[1:-1]
+    if not len(inner):
+        return ""
+    depth, place = divmod(int(inner.argmax()), len(pieces))
+    return (
+        f" Between embedding and end it is best kept after {named[depth + 1]} at {place}, {quoted(pieces[place])}: "
+        f"that state alone brings back {percent(inner.max())}."
+    )
 
 
 def _two_readings(source: Source, prompt: str | None, other: str | None) -> tuple[Reading, Reading]:
