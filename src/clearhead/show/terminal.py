@@ -48,7 +48,8 @@ def draw(view: View) -> RenderableType:
         parts.append(Text(view.about, style="dim"))
     for panel in view.panels():
         parts += [Text(""), *_panel(view, panel)]
-    return Group(*parts, Text(""), Text(view.caption))
+    # Rich breaks lines at spaces that do not break too, so there is none before a per cent sign here.
+    return Group(*parts, Text(""), Text(view.caption.replace("\u00a0%", "%")))
 
 
 def _panel(view: View, panel: Panel) -> list[RenderableType]:
