@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from clearhead.cli.main import main
-from clearhead.training import assess, dataset, language
+from clearhead.text import origin
+from clearhead.training import assess, language
 
 SMALL = [
     *("--preset", "tiny", "--threads", "1"),
@@ -128,7 +129,7 @@ def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     monkeypatch.setenv("CLEARHEAD_CACHE", str(tmp_path.parent / f"{tmp_path.name}-cache"))
     monkeypatch.delenv("COLUMNS", raising=False)
     # Less to read and to write than a user gets, for the sake of time.
-    monkeypatch.setattr(dataset, "TALES_BYTES", 60_000)
+    monkeypatch.setattr(origin, "TALES_BYTES", 60_000)
     monkeypatch.setattr(assess, "COPY_SAMPLE_TOKENS", 60)
     monkeypatch.setattr(language, "END_SAMPLE_TOKENS", 40)
     return Terminal(tmp_path, capsys)

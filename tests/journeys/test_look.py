@@ -48,3 +48,19 @@ def test_mistakes_are_told_in_a_sentence(terminal: Terminal, trained: str) -> No
         answer = terminal.type(*arguments)
         assert (answer.code, answer.err.count("\n")) == (2, 1)
         assert said in answer.err
+
+
+def test_a_run_has_a_diary_and_copies(terminal: Terminal, trained: str) -> None:
+    diary = terminal.type("look", "diary", trained, "--json").json
+    assert diary["arrays"]["loss"]["shape"] == [len(diary["labels"]["step"])]
+    assert all(text for text in diary["arrays"]["written"]["values"])
+    copies = terminal.type("look", "copies", trained, "--json").json
+    assert "characters" in copies["caption"]
+    found = copies["arrays"]
+    for words, source in zip(found["words"]["values"], found["source"]["values"], strict=True):
+        assert words.lower().removesuffix("…")[:30] in source.lower()
+
+
+def test_health_reads_the_history_of_a_run(terminal: Terminal, trained: str) -> None:
+    checks = terminal.type("look", "health", trained, "--json").json["labels"]["check"]
+    assert {"first loss", "overfitting", "finite weights", "vocabulary"} <= set(checks)

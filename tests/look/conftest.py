@@ -55,6 +55,11 @@ def specimen(request: pytest.FixtureRequest) -> Specimen:
 
 
 @pytest.fixture
+def family() -> dict[str, GptConfig]:
+    return FAMILY
+
+
+@pytest.fixture
 def make() -> Callable[..., Specimen]:
     def make(config: ModelConfig = SMALL, **changes: Any) -> Specimen:
         return specimen_of(replace(config, **changes))

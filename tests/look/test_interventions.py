@@ -75,10 +75,22 @@ def test_patching_all_of_a_layer_carries_the_other_text_over(specimen: Specimen)
 def test_patching_one_position_leaves_those_before_it(make: Callable[..., Specimen]) -> None:
     specimen, name, place = make(), "blocks.0.resid_post", 6
     plain, other = (trace(specimen.model, tokens(specimen, seed)) for seed in (3, 5))
-    mixed = trace(specimen.model, plain.tokens, edits=[replaced({name: other[name]}, [place])])
+    mixed = trace(
+        specimen.model, plain.tokens, edits=[replaced({name: other[name]}, torch.arange(LENGTH)[None] == place)]
+    )
     assert torch.equal(mixed[name][:, place], other[name][:, place])
     assert torch.equal(mixed.logits[:, :place], plain.logits[:, :place])
     assert not torch.allclose(mixed.logits[:, place:], plain.logits[:, place:], atol=1e-3)
+
+
+def test_rows_may_be_patched_at_places_of_their_own(make: Callable[..., Specimen]) -> None:
+    specimen, name = make(), "blocks.1.attn.z"
+    plain, other = (trace(specimen.model, tokens(specimen, seed)) for seed in (3, 5))
+    where = torch.eye(LENGTH, dtype=torch.bool)
+    together = trace(specimen.model, plain.tokens.expand(LENGTH, -1), edits=[replaced({name: other[name]}, where)])
+    for place in (0, 6):
+        alone = trace(specimen.model, plain.tokens, edits=[replaced({name: other[name]}, where[place : place + 1])])
+        torch.testing.assert_close(together.logits[place], alone.logits[0], rtol=1e-4, atol=1e-4)
 
 
 def test_edited_activations_are_what_is_recorded(make: Callable[..., Specimen]) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,20 +21,49 @@ from clearhead.generation.score import text_nats
 from clearhead.look.catalogue import SUBJECTS
 from clearhead.look.specimen import Specimen, read
 from clearhead.look.subjects.heads import head_scores, repeated, tags_of
-from clearhead.model.config import BigramConfig
+from clearhead.model.config import BigramConfig, GptConfig
 from clearhead.show.view import View
 
 TEXT = "a fine bee. Tom"
 
 
+GIVEN: dict[str, dict[str, Any]] = {
+    "parameters": {},
+    "loss-by-position": {"prompt": "a fine bee. " * 5},
+    "patch": {"prompt": "Tom ib a", "other": "bee ib a"},
+    "analogy": {"prompt": "a - b + c"},
+    "embeddings": {},
+    "dimensions": {},
+}
+"""What subjects are given that take something else than a text."""
+
+
+OF_RUNS = {"copies", "diary"}
+"""What needs a run on disk; the journeys look at these."""
+
+
+KINDS = ("default", "learned", "rotary", "alibi", "concatenated", "post_norm", "softcap")
+PAIRS = [
+    (subject, KINDS[(at + further) % len(KINDS)])
+    for at, subject in enumerate(subject for subject in SUBJECTS if subject not in OF_RUNS)
+    for further in (0, 3)
+]
+"""Each subject on two kinds of decoder, each kind with several subjects."""
+
+Family = dict[str, GptConfig]
+
+
 def seen(subject: str, specimen: Specimen) -> View:
-    view: View = getattr(look, subject.replace("-", "_"))(specimen, TEXT)
+    given = GIVEN.get(subject, {"prompt": TEXT})
+    if subject == "compare":
+        given = given | {"other": specimen}
+    view: View = getattr(look, subject.replace("-", "_"))(specimen, **given)
     return view
 
 
-@pytest.mark.parametrize("subject", SUBJECTS)
-def test_a_view_describes_itself(subject: str, specimen: Specimen) -> None:
-    view = seen(subject, specimen)
+@pytest.mark.parametrize(("subject", "kind"), PAIRS)
+def test_a_view_describes_itself(subject: str, kind: str, make: Callable[..., Specimen], family: Family) -> None:
+    view = seen(subject, make(family[kind]))
     assert view.name == subject
     assert view.about == SUBJECTS[subject]
     assert re.search(r"\d", view.caption), "a caption has numbers that were computed"
@@ -44,6 +74,12 @@ def test_a_view_describes_itself(subject: str, specimen: Specimen) -> None:
     stream = StringIO()
     view.show(Console(file=stream, width=100))
     assert view.caption.split()[0] in stream.getvalue()
+
+
+@pytest.mark.parametrize("subject", sorted(OF_RUNS))
+def test_what_needs_a_run_says_so(subject: str, make: Callable[..., Specimen]) -> None:
+    with pytest.raises(UserError, match=r"comes (from none|without one)"):
+        seen(subject, make())
 
 
 def test_every_subject_is_found_by_its_name() -> None:

@@ -19,6 +19,7 @@ from clearhead.core.events import read
 from clearhead.core.files import lock
 from clearhead.core.run import Run, Selection
 from clearhead.store.load import load
+from clearhead.text import origin
 from clearhead.training import dataset, fit
 from clearhead.training import session as session_module
 from clearhead.training.assess import assess
@@ -168,11 +169,11 @@ def test_assessing_gives_the_last_evaluation(place: Path) -> None:
 def test_the_tales_have_their_floor(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from clearhead.text.tales import tales
 
-    monkeypatch.setattr(dataset, "TALES_BYTES", 60_000)
+    monkeypatch.setattr(origin, "TALES_BYTES", 60_000)
     session = fit.create([], merge(recipe("tales"), {**SMALL, "train.steps": 1}))
     floor = dataset.measure_floor(session.data, 13)
     assert floor is not None
-    bits = {tale.text: tale.bits for tale in tales(60_000, dataset.TALES_SEED)}
+    bits = {tale.text: tale.bits for tale in tales(60_000, origin.TALES_SEED)}
     tokenizer, end = session.data.tokenizer, session.data.tokenizer.end
     assert end is not None
     written = tokenizer.decode(session.data.validation)

@@ -22,6 +22,8 @@ OPTIONS: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "position": (whole, "N", "at which token of the text, from 0; -1 is the last"),
     "token": (str, "TEXT", "which next token, instead of the likeliest"),
     "instead": (str, "TEXT", "which token it is held against"),
+    "other": (str, "TEXT", "another text (patch) or another RUN (compare, dimensions) to hold it against"),
+    "dimension": (whole, "N", "which dimension of the embedding, from 0"),
     "temperature": (number, "T", "as in clearhead sample"),
     "top_k": (whole, "K", "as in clearhead sample"),
     "top_p": (number, "P", "as in clearhead sample"),

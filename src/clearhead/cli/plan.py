@@ -36,7 +36,7 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print as JSON")
     args = parser.parse(rest)
     from clearhead.core.config import merge
-    from clearhead.training.dataset import read_texts
+    from clearhead.text.origin import read_texts
     from clearhead.training.fit import choose_runtime
     from clearhead.training.plan import choose
     from clearhead.training.recipes import recipe

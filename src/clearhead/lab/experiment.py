@@ -22,7 +22,8 @@ from clearhead.core.events import Event, read
 from clearhead.core.files import read_json, to_json, write_atomically
 from clearhead.core.run import Run, Selection
 from clearhead.show.history import nats, number
-from clearhead.training import dataset, fit
+from clearhead.text import origin
+from clearhead.training import fit
 from clearhead.training.config import RunConfig
 from clearhead.training.session import Session, probe
 from clearhead.training.watch import Stop, never
@@ -198,7 +199,7 @@ def read_study(folder: Path) -> dict[str, Any] | None:
 
 def request(experiment: Experiment) -> dict[str, Any]:
     """Return what makes two experiments the same one: text, settings and arms, but not the number of seeds."""
-    corpus = dataset.read_texts(experiment.texts, experiment.base.text)
+    corpus = origin.read_texts(experiment.texts, experiment.base.text)
     wanted = {
         "texts": [str(Path(name).absolute()) for name in experiment.texts],
         "fingerprint": corpus.fingerprint,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from clearhead.model.tap import Tap
@@ -50,22 +50,20 @@ def sharpened(alpha: float | Float[Tensor, " B"], layer: int | None = None) -> T
     return edit
 
 
-def replaced(tensors: Mapping[str, Tensor], positions: Sequence[int] | None = None) -> Tap:
+def replaced(tensors: Mapping[str, Tensor], where: Bool[Tensor, "#B T"] | None = None) -> Tap:
     """Put other activations in the place of the model's own: patching.
 
     Args:
         tensors: by name, as a trace of another text has them.
-        positions: where to replace, counted along the axis before the last; everywhere unless given.
+        where: at which positions, for each row of the batch or for all; everywhere unless given.
     """
 
     def edit(name: str, tensor: Tensor) -> Tensor:
         if name not in tensors:
             return tensor
         other = tensors[name].to(tensor).expand_as(tensor)
-        if positions is None:
+        if where is None:
             return other
-        here = torch.zeros(tensor.size(-2), 1, dtype=torch.bool, device=tensor.device)
-        here[list(positions)] = True
-        return torch.where(here, other, tensor)
+        return torch.where(where.view(where.size(0), *[1] * (tensor.ndim - 3), -1, 1), other, tensor)
 
     return edit

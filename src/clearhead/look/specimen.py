@@ -19,11 +19,15 @@ from clearhead.generation.engine import prompt_ids
 from clearhead.generation.writer import Writer
 from clearhead.look.recording import Trace, trace
 from clearhead.model.attention import Attention
+from clearhead.model.config import GptConfig, PerDocumentConfig
 from clearhead.model.tap import Tap
 from clearhead.model.transformer import GPT
 from clearhead.show.readable import visible
 from clearhead.store.load import Loaded, load
 from clearhead.text.tokenizer import Tokenizer
+
+WHOLE = 2**15
+"""How many tokens of the validation part are read where a subject takes more than one window."""
 
 INSTEAD = "clearhead look next-token and look surprisal show what it does"
 
@@ -69,6 +73,13 @@ class Specimen:
         if not isinstance(mixer, Attention):
             raise UserError(f"Positions of this model gather by {type(mixer).__name__}, which has no heads; {INSTEAD}.")
         return mixer
+
+    @property
+    def document_end(self) -> int | None:
+        """The id that begins each document, where the model's mask keeps documents apart."""
+        config = getattr(self.model, "config", None)
+        apart = isinstance(config, GptConfig) and isinstance(config.mask, PerDocumentConfig)
+        return self.tokenizer.end if apart else None
 
     def text(self, ids: Sequence[int] | Tensor) -> list[str]:
         """Return each id as a piece of text; one that is no text of its own is spelled out."""
@@ -150,10 +161,17 @@ class Reading:
         return position % len(self)
 
 
-def read(source: Source, prompt: str | None = None, *, at_least: int = 1, beginning: int | None = None) -> Reading:
+def read(
+    source: Source,
+    prompt: str | None = None,
+    *,
+    at_least: int = 1,
+    beginning: int | None = None,
+    whole: bool = False,
+) -> Reading:
     """Return a text as a model reads it: the prompt, else the beginning of the run's validation part.
 
-    A text that is longer than the context is read from its end.
+    A text that is longer than the context is read from its end, unless the whole is asked for.
 
     Args:
         at_least: how many tokens there have to be.
@@ -164,7 +182,8 @@ def read(source: Source, prompt: str | None = None, *, at_least: int = 1, beginn
     """
     specimen = specimen_of(source)
     if prompt is None:
-        ids = specimen.validation()[: min(beginning or specimen.context_length, specimen.context_length)].tolist()
+        longest = WHOLE if whole else min(beginning or specimen.context_length, specimen.context_length)
+        ids = specimen.validation()[:longest].tolist()
     elif specimen.loaded is not None:
         ids = list(Writer(specimen.loaded).read(prompt).ids)
     else:
@@ -174,10 +193,8 @@ def read(source: Source, prompt: str | None = None, *, at_least: int = 1, beginn
             f"The text has {counted(len(ids), 'token')}, and this takes at least {at_least}; give a longer one."
         )
     note = ""
-    if len(ids) > specimen.context_length:
-        note = (
-            f" Read were the last {specimen.context_length} of {len(ids)} tokens, which is all that the context holds."
-        )
+    if len(ids) > specimen.context_length and not whole:
+        note = f" Read were the last {specimen.context_length} of {len(ids)} tokens: the context holds no more."
         ids = ids[-specimen.context_length :]
     device = next(specimen.model.parameters()).device
     return Reading(specimen, torch.tensor([ids], device=device), specimen.text(ids), note)

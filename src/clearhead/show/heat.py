@@ -19,6 +19,7 @@ _HEADER_LINES = 6
 _MASKED = "░"
 _CELL = 2  # columns of a cell with a line of its own, about as wide as it is high
 _MOST_LINES = 40
+_TENTH = 10
 _WRITTEN, _NARROWEST = 7, 3  # columns of a cell with text in it, at most and at least
 
 
@@ -66,12 +67,15 @@ def heat_map(
     rows, columns = array.shape
     scale = scale or Scale.of(array.ravel())
     down = [label(name) for name in row_labels] if row_labels is not None else [str(at) for at in range(rows)]
-    across = (
-        [visible(name) for name in column_labels] if column_labels is not None else [str(at) for at in range(columns)]
-    )
+    across = _counted(columns) if column_labels is None else [visible(name) for name in column_labels]
     if written is not None:
         return _WrittenMap(array, scale, down, across, [[visible(text) for text in row] for row in written])
     return _HeatMap(array, scale, down, across)
+
+
+def _counted(columns: int) -> list[str]:
+    """Return the numbers of columns; of many, every tenth."""
+    return [str(at) if columns <= 2 * _TENTH or at % _TENTH == 0 else "" for at in range(columns)]
 
 
 @dataclass(frozen=True)
@@ -168,7 +172,8 @@ def _left_out(shown: int, columns: int) -> Iterable[Text]:
 
 def _upright(labels: Sequence[str], pitch: int) -> list[str]:
     """Return the lines of a header in which each label is read downwards."""
-    usual = sorted(map(len, labels))[len(labels) // 2] if labels else 0
+    lengths = sorted(len(name) for name in labels if name)
+    usual = lengths[len(lengths) // 2] if lengths else 0
     most = min(_HEADER_LINES, usual + 2)  # one long name among short ones gets no lines of its own
     short = [label if len(label) <= most else label[: most - 1] + "…" for label in labels]
     height = max(map(len, short), default=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from clearhead.show.heat import digit, fitted, has_colour, legend, style
 from clearhead.show.palette import LINES, Scale
-from clearhead.show.readable import label, visible
+from clearhead.show.readable import count, label, visible
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _LEVELS = " ▁▂▃▄▅▆▇█"
@@ -23,6 +23,7 @@ _BAR = 28
 _WIDEST = 100
 _LINE_ROWS = 6
 _POINT_ROWS = 24
+_COUNTS_FROM = 10
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,19 @@ def bars(axis: str, names: Sequence[str], arrays: Mapping[str, Float[np.ndarray,
     for name in arrays:
         shown.add_column(Text(name), justify="right")
     shown.add_column("", no_wrap=True)
+    writers = [_writer(values) for values in arrays.values()]
     for at, name in enumerate(names):
-        cells = [Text(f"{values[at]:.4f}" if np.isfinite(values[at]) else "") for values in arrays.values()]
+        cells = [Text(write(float(values[at]))) for write, values in zip(writers, arrays.values(), strict=True)]
         shown.add_row(Text(fitted(label(name), 32)), *cells, _bar(float(first[at]), scale))
     return shown
+
+
+def _writer(values: Float[np.ndarray, " N"]) -> Callable[[float], str]:
+    """Return how a column's numbers are written: counts where all are whole and some are large, else four decimals."""
+    finite = values[np.isfinite(values)]
+    if finite.size and bool((finite == finite.round()).all()) and float(np.abs(finite).max()) >= _COUNTS_FROM:
+        return count
+    return lambda value: f"{value:.4f}" if np.isfinite(value) else ""
 
 
 def _bar(value: float, scale: Scale) -> Text:

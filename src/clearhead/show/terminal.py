@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.table import Table
@@ -19,6 +20,7 @@ from clearhead.show.readable import count, visible
 if TYPE_CHECKING:
     from clearhead.show.view import Array, Panel, View
 
+_FEW_ROWS, _FEW_COLUMNS = 24, 12  # up to so many cells have their numbers written into them
 _CHIPS = ("black on #bcd7f0", "black on #f3cfae")
 
 
@@ -46,7 +48,8 @@ def draw(view: View) -> RenderableType:
         parts.append(Text(view.about, style="dim"))
     for panel in view.panels():
         parts += [Text(""), *_panel(view, panel)]
-    return Group(*parts, Text(""), Text(view.caption))
+    # Rich breaks lines at spaces that do not break too, so there is none before a per cent sign here.
+    return Group(*parts, Text(""), Text(view.caption.replace("\u00a0%", "%")))
 
 
 def _panel(view: View, panel: Panel) -> list[RenderableType]:
@@ -55,7 +58,7 @@ def _panel(view: View, panel: Panel) -> list[RenderableType]:
     match panel.kind:
         case "map":
             scale = Scale.of(view.arrays[next(iter(panel.arrays))].astype(float).ravel())
-            map_ = heat_map(panel.cells(), *panel.labels, scale=scale, written=panel.written)
+            map_ = heat_map(panel.cells(), *panel.labels, scale=scale, written=panel.written or _figures(panel))
             return [Text(f"{title} ({panel.axes[0]} down, {panel.axes[1]} across)"), map_]
         case "chips":
             return [Text(title), TintedTokens(names or [], panel.first.astype(float))]
@@ -70,6 +73,15 @@ def _panel(view: View, panel: Panel) -> list[RenderableType]:
             return [Text(title), points]
         case "table":
             return [Text(title), table("", *panel.columns())]
+
+
+def _figures(panel: Panel) -> list[list[str]] | None:
+    """Return the numbers of a map that is small enough to have them written into its cells."""
+    values = panel.cells()
+    if values.shape[0] > _FEW_ROWS or values.shape[1] > _FEW_COLUMNS:
+        return None
+    digits = 3 if np.nanmax(np.abs(values), initial=0.0) < 1 else 2
+    return [[f"{value:.{digits}f}" if np.isfinite(value) else "" for value in row] for row in values]
 
 
 def _numbers(arrays: Mapping[str, Array]) -> dict[str, Array]:

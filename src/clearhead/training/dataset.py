@@ -12,14 +12,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32
 
-from clearhead.core.config import build, to_dict
+from clearhead.core.config import to_dict
 from clearhead.core.errors import UnknownCharacter, UserError
 from clearhead.core.files import new_folder
-from clearhead.core.run import part
 from clearhead.core.words import counted
 from clearhead.model.config import GptConfig, PerDocumentConfig
-from clearhead.text import corpus as corpora
-from clearhead.text import shards
+from clearhead.text import origin, shards
 from clearhead.text.config import BpeConfig, CharConfig, SentencePieceConfig, TextConfig, TokenizerConfig
 from clearhead.text.corpus import Corpus
 from clearhead.text.ngrams import baselines
@@ -29,8 +27,6 @@ from clearhead.text.split import Split, split
 from clearhead.text.tales import tales
 from clearhead.text.tokenizer import Tokenizer, train_tokenizer
 
-TALES_BYTES = 3_000_000
-TALES_SEED = 1
 CHARACTERS_BELOW_BYTES = 4_000_000
 """Texts below this size are read as characters unless a tokenizer is named: its vocabulary is then used fully."""
 
@@ -67,13 +63,6 @@ class Dataset:
         """Yield the training part's text, decoded from its tokens."""
         for start in range(0, len(self.training), 2**18):
             yield self.tokenizer.decode(self.training.read(start, min(start + 2**18, len(self.training))))
-
-
-def read_texts(names: Sequence[str | Path], config: TextConfig, keep_stdin_at: Path | None = None) -> Corpus:
-    """Read the named texts, or the built-in tales where none is named."""
-    if names:
-        return corpora.read(names, config, keep_stdin_at=keep_stdin_at)
-    return corpora.from_documents([tale.text for tale in tales(TALES_BYTES, TALES_SEED)], "tales")
 
 
 def choose_tokenizer(config: TokenizerConfig | None, num_bytes: int) -> tuple[TokenizerConfig, str]:
@@ -147,7 +136,7 @@ def train_saved_tokenizer(
     Raises:
         UserError: the folder exists already, or the vocabulary is too small.
     """
-    corpus = read_texts(names, text)
+    corpus = origin.read_texts(names, text)
     parts = split(corpus)
     tokenizer = train_tokenizer(
         choose_tokenizer(config, corpus.utf8_bytes)[0],
@@ -192,17 +181,7 @@ def reopen(tokenizer: Tokenizer, validation: Int32[np.ndarray, " N"], sources: d
     Raises:
         UserError: the files are gone or are not what the run was trained on.
     """
-    if sources["fingerprint"] is None:
-        raise UserError(f"{run} was imported, so the text that it was trained on is not here.")
-    kept = run / "stdin.txt"
-    names = [str(kept) if name == "-" else str(name) for name in part(sources, "names", kind=list)]
-    corpus = read_texts(names, build(TextConfig, part(sources, "text"), where="text"))
-    part(sources, "split")
-    if corpus.fingerprint != part(sources, "fingerprint", kind=str):
-        raise UserError(
-            f"The text of {run} has changed since the run began ({', '.join(names) or 'the tales'}); "
-            "bring the old text back, or train a new run."
-        )
+    corpus = origin.reopen(sources, run)
     return Dataset(tokenizer, shards.cached(split(corpus), tokenizer), validation, sources)
 
 
@@ -251,7 +230,7 @@ def measure_floor(data: Dataset, context_length: int) -> dict[str, float] | None
     """
     if data.sources["names"]:
         return None
-    bits = {tale.text: tale.bits for tale in tales(TALES_BYTES, TALES_SEED)}
+    bits = {tale.text: tale.bits for tale in tales(origin.TALES_BYTES, origin.TALES_SEED)}
     end = data.tokenizer.end
     ends = np.flatnonzero(data.validation == end)
     texts = [data.tokenizer.decode(part) for part in np.split(data.validation, ends) if len(part) > 1]

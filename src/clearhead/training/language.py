@@ -19,7 +19,7 @@ from clearhead.generation.engine import Request, prompt_ids, write
 from clearhead.model.config import GptConfig, PrefixConfig
 from clearhead.model.family_config import AnyModelConfig, EncoderConfig, EncoderDecoderConfig
 from clearhead.store.load import Loaded, tokenizer_of
-from clearhead.text import shards
+from clearhead.text import origin, shards
 from clearhead.text.batches import Batch, RandomOffsets, ShuffledWindows
 from clearhead.text.corpus import Corpus
 from clearhead.training import dataset
@@ -61,7 +61,7 @@ class LanguageTask(Task):
                 "or leave --model.kind encoder_decoder out."
             )
         notify = reading.notify
-        corpus = dataset.read_texts(reading.names, config.text, reading.keep_stdin_at)
+        corpus = origin.read_texts(reading.names, config.text, reading.keep_stdin_at)
         tell_notes(corpus, notify)
         if reading.plan is not None:
             config = reading.plan(corpus)

@@ -12,7 +12,7 @@ from clearhead.show.readable import visible
 from clearhead.show.view import Picture, View
 
 ALTERNATIVES = 3
-DEAREST = 8
+COSTLIEST = 8
 
 
 def surprisal(source: Source, prompt: str | None = None) -> View:
@@ -28,7 +28,7 @@ def surprisal(source: Source, prompt: str | None = None) -> View:
     likeliest = log_probabilities.topk(min(ALTERNATIVES, log_probabilities.size(1)))
     entropy = torch.special.entr(log_probabilities.exp()).sum(dim=1)
     none = torch.tensor([math.nan], dtype=torch.float64)
-    dearest = nats.argsort(descending=True, stable=True)[:DEAREST]
+    costliest = nats.argsort(descending=True, stable=True)[:COSTLIEST]
     guesses, chances = reading.specimen.text(likeliest.indices[:, 0]), likeliest.values.exp()
     arrays = {
         "nats": ("token", torch.cat((none, nats))),
@@ -36,21 +36,21 @@ def surprisal(source: Source, prompt: str | None = None) -> View:
         "rank": ("token", torch.cat((none, ranks))),
         "alternative": ("target guess", [reading.specimen.text(row) for row in likeliest.indices]),
         "alternative_probability": ("target guess", chances),
-        "place": ("dearest", dearest + 1),
-        "token": ("dearest", [visible(reading.pieces[place + 1]) for place in dearest]),
-        "cost": ("dearest", nats[dearest]),
-        "its_rank": ("dearest", ranks[dearest]),
-        "expected": ("dearest", [visible(guesses[place]) for place in dearest]),
+        "place": ("costliest", costliest + 1),
+        "token": ("costliest", [visible(reading.pieces[place + 1]) for place in costliest]),
+        "cost": ("costliest", nats[costliest]),
+        "its_rank": ("costliest", ranks[costliest]),
+        "expected": ("costliest", [visible(guesses[place]) for place in costliest]),
     }
-    first = int(dearest[0])
+    first = int(costliest[0])
     caption = (
         f"The {len(nats)} tokens after the first cost {nats.mean():.3f} nats on average, as much as a choice among "
         f"{nats.mean().exp():.1f}; the model itself expected to pay {entropy.mean():.3f}. {int((ranks == 1).sum())} "
-        f"were its first guess. The dearest, {quoted(reading.pieces[first + 1])} at {first + 1}, cost "
+        f"were its first guess. The costliest, {quoted(reading.pieces[first + 1])} at {first + 1}, cost "
         f"{nats[first]:.2f} and was its number {int(ranks[first])}.{reading.note}"
     )
     pictures = [
         Picture("chips", "cost of each token in nats", ("nats",)),
-        Picture("table", "the dearest", ("place", "token", "cost", "its_rank", "expected")),
+        Picture("table", "the costliest", ("place", "token", "cost", "its_rank", "expected")),
     ]
     return view("surprisal", arrays, caption, pictures, {"token": reading.pieces})

@@ -10,7 +10,7 @@ from clearhead.core.errors import UserError
 from clearhead.look.frame import view
 from clearhead.look.readout import shares
 from clearhead.look.recording import trace
-from clearhead.look.specimen import Reading, Source, quoted, read
+from clearhead.look.specimen import Reading, Source, Specimen, quoted, read
 from clearhead.show.view import Picture, View
 
 SHOWN = 16
@@ -38,8 +38,8 @@ def why(
     model, place = reading.specimen.gpt, reading.position(position)
     recorded = reading.trace("*")
     order = recorded.logits[0, place].argsort(descending=True, stable=True).tolist()
-    chosen = order[0] if token is None else one_id(reading, token)
-    other = one_id(reading, instead) if instead is not None else next(id_ for id_ in order if id_ != chosen)
+    chosen = order[0] if token is None else one_id(reading.specimen, token)
+    other = one_id(reading.specimen, instead) if instead is not None else next(id_ for id_ in order if id_ != chosen)
     direction = (model.unembedding.weight[chosen] - model.unembedding.weight[other]).detach().double()
     parts = {name: float(vector @ direction) for name, vector in shares(recorded, place).items()}
     difference = float(recorded["final"][0, place].double() @ direction)
@@ -71,13 +71,13 @@ def why(
     return view("why", arrays, caption, pictures, labels)
 
 
-def one_id(reading: Reading, text: str) -> int:
+def one_id(specimen: Specimen, text: str) -> int:
     """Return the id of a text that is one token.
 
     Raises:
         UserError: it is none, or several.
     """
-    ids = reading.specimen.tokenizer.encode(text).tolist()
+    ids = specimen.tokenizer.encode(text).tolist()
     if len(ids) != 1:
         raise UserError(f"{text!r} is {len(ids)} tokens for this model, and one is needed.")
     return int(ids[0])

@@ -1,0 +1,80 @@
+"""Which tokens are alike to the model."""
+
+from __future__ import annotations
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from clearhead.look.classes import classes
+from clearhead.look.frame import view
+from clearhead.look.specimen import Source, quoted, specimen_of
+from clearhead.look.subjects.why import one_id
+from clearhead.look.vectors import cosines, neighbours, principal, random_vectors, token_vectors, used_ids
+from clearhead.show.readable import percent, visible
+from clearhead.show.view import Picture, View
+
+SHOWN = 256
+LISTED = 24
+NEAREST = 4
+
+
+def embeddings(source: Source, *, token: str | None = None, seed: int = 1) -> View:
+    """Show the embedding as a map and as neighbours, beside what random vectors of the same size would give.
+
+    The map keeps the two directions of largest spread (principal components), and says how much they hold.
+
+    Args:
+        token: whose neighbours are listed, instead of those of the commonest tokens.
+        seed: of the random vectors.
+    """
+    specimen = specimen_of(source)
+    ids = used_ids(specimen, SHOWN)
+    vectors, names = token_vectors(specimen)[ids], specimen.text(ids)
+    every_class = classes(specimen)
+    kinds = [every_class[int(id_)] for id_ in ids]
+    alike, nearest = neighbours(vectors, NEAREST)
+    control, by_chance = neighbours(random_vectors(vectors, seed), 1)
+    points, held = principal(vectors)
+    listed = list(range(min(LISTED, len(ids))))
+    texts = [_listed(names, *row) for row in zip(nearest.tolist(), alike.tolist(), strict=True)]
+    arrays = {
+        "point": ("shown axis", points),
+        "class": ("shown", kinds),
+        "cosine": ("shown rank", alike),
+        "neighbour": ("shown rank", [[names[other] for other in row] for row in nearest.tolist()]),
+        "listed_neighbour": ("listed nearest", [texts[at] for at in listed]),
+        "random_cosine": ("shown", control[:, 0]),
+    }
+    ranks = [f"number {at + 1}" for at in range(alike.size(1))]
+    labels = {"shown": names, "listed": [names[at] for at in listed], "nearest": ranks}
+    pictures = [
+        Picture("scatter", f"the map: {100 * held.sum():.0f} % of the spread", ("point", "class")),
+        Picture("table", "nearest neighbours, with their cosines", ("listed_neighbour",)),
+    ]
+    if token is not None:
+        chosen = token_vectors(specimen)[one_id(specimen, token)]
+        of_token = cosines(chosen[None], vectors)[0]
+        order = of_token.argsort(descending=True)[1 : 1 + 2 * NEAREST]
+        arrays["cosine_with_token"] = ("like", of_token[order])
+        labels["like"] = [names[int(at)] for at in order]
+        pictures[1] = Picture("bars", f"most like {quoted(token)}", ("cosine_with_token",))
+    caption = (
+        f"{percent(same_class(kinds, nearest))} of {len(ids)} tokens have a nearest neighbour of their own class, "
+        f"against {percent(same_class(kinds, by_chance))} among random vectors. The mean cosine with the nearest is "
+        f"{alike[:, 0].mean():.2f}, at random {control.mean():.2f}. Most alike are {_closest(names, alike, nearest)}."
+    )
+    return view("embeddings", arrays, caption, pictures, labels)
+
+
+def _listed(names: list[str], places: list[int], values: list[float]) -> list[str]:
+    return [f"{visible(names[place])} {cosine:.2f}" for place, cosine in zip(places, values, strict=True)]
+
+
+def same_class(kinds: list[str], nearest: Int[Tensor, "N R"]) -> float:
+    """Return the share of tokens whose nearest neighbour is of their own class."""
+    return sum(kinds[int(other)] == kind for kind, other in zip(kinds, nearest[:, 0], strict=True)) / len(kinds)
+
+
+def _closest(names: list[str], alike: Float[Tensor, "N R"], nearest: Int[Tensor, "N R"]) -> str:
+    first = int(alike[:, 0].argmax())
+    return f"{quoted(names[first])} and {quoted(names[int(nearest[first, 0])])} ({alike[first, 0]:.2f})"
