@@ -327,11 +327,16 @@ def extended(workplace: Path) -> Path:
     return workplace
 
 
+SMALL = "--model.num_layers 1 --model.width 32"
+"""Less than a reader trains, for the sake of time."""
+
 RUN_LINES = """
 import shlex, sys
 from pathlib import Path
 sys.path.insert(0, "src")
 import clearhead.cli.main
+from clearhead.cli import summary
+summary.END_SAMPLE_TOKENS = 5
 assert Path(clearhead.__file__).is_relative_to(Path("src").resolve())
 for line in sys.stdin:
     assert clearhead.cli.main.main(shlex.split(line)[1:]) == 0, line
@@ -340,7 +345,8 @@ for line in sys.stdin:
 
 def test_the_parts_become_settings(extended: Path) -> None:
     (lines,) = [fence.text.replace("$ ", "") for fence in fences(EXTENDING) if fence.language == "console"]
-    run_python(RUN_LINES, lines.replace("--steps", "--quiet --steps"))
+    lines = lines.replace("--steps", "--quiet --steps").replace("--preset code", f"--preset code {SMALL}")
+    run_python(RUN_LINES, lines)
     assert (extended / "runs/code/checkpoints/step-3").is_dir()
     stored = json.loads((extended / "runs/code/run.json").read_text())["config"]
     model = stored["model"]

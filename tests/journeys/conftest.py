@@ -108,6 +108,14 @@ def settings_of_torch() -> Iterator[None]:
     torch.use_deterministic_algorithms(deterministic)
 
 
+@pytest.fixture(autouse=True)
+def brief_endings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read and write less than a user gets, for the sake of time."""
+    monkeypatch.setattr(dataset, "TALES_BYTES", 60_000)
+    monkeypatch.setattr(assess, "COPY_SAMPLE_TOKENS", 60)
+    monkeypatch.setattr(summary, "END_SAMPLE_TOKENS", 40)
+
+
 @pytest.fixture(scope="session")
 def shared_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runs folder with the one run `story-1` in it, and its text beside it."""
@@ -128,10 +136,6 @@ def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     monkeypatch.setenv("CLEARHEAD_RUNS", "runs")
     monkeypatch.setenv("CLEARHEAD_CACHE", str(tmp_path.parent / f"{tmp_path.name}-cache"))
     monkeypatch.delenv("COLUMNS", raising=False)
-    # Less to read and to write than a user gets, for the sake of time.
-    monkeypatch.setattr(dataset, "TALES_BYTES", 60_000)
-    monkeypatch.setattr(assess, "COPY_SAMPLE_TOKENS", 60)
-    monkeypatch.setattr(summary, "END_SAMPLE_TOKENS", 40)
     return Terminal(tmp_path, capsys)
 
 
