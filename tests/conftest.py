@@ -19,9 +19,11 @@ from typing import Any, get_args, get_type_hints
 
 # What the checked packages load is loaded before the hook is in place: modules that load meanwhile are compiled anew.
 import beartype  # noqa: F401
+import hypothesis
 import jaxtyping
 import matplotlib.figure  # noqa: F401
 import pydantic  # noqa: F401
+import pytest
 import torch  # noqa: F401
 
 PACKAGES = ["text", "model", "show", "store", "generation", "convert", "training", "lab", "look"]
@@ -96,3 +98,15 @@ def jaxtyped(*, typechecker: Check) -> Check:
 
 jaxtyping.jaxtyped = jaxtyped
 jaxtyping.install_import_hook([f"clearhead.{package}" for package in PACKAGES], "beartype.beartype")
+
+# The default suite draws the same examples each time; `make slow` draws others.
+hypothesis.settings.register_profile("same", derandomize=True, database=None)
+hypothesis.settings.register_profile("others", derandomize=False)
+hypothesis.settings.load_profile("same")
+
+
+@pytest.fixture(autouse=True)
+def nobody_waits_for_the_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what only a power failure would show; the tests of faults are those that let the power fail."""
+    if "faults" not in request.path.parts:
+        monkeypatch.setattr(os, "fsync", lambda _descriptor: None)

@@ -53,6 +53,7 @@ class Terminal:
 
     folder: Path
     capture: pytest.CaptureFixture[str]
+    small: tuple[str, ...] = tuple(SMALL)
 
     def type(self, *arguments: str | Path) -> Answer:
         """Run a command line, as the shell would, in this process."""
