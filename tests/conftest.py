@@ -1,4 +1,4 @@
-"""While the tests run, every annotated call on arrays is checked against its types and shapes.
+"""What holds for every test: annotated calls are checked against their types and shapes, and torch is left as it was.
 
 Compiled paths are tested in processes of their own, without these checks.
 """
@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, get_args, get_type_hints
 
@@ -24,12 +24,13 @@ import jaxtyping
 import matplotlib.figure  # noqa: F401
 import pydantic  # noqa: F401
 import pytest
-import torch  # noqa: F401
+import torch
 
 PACKAGES = ["text", "model", "show", "store", "generation", "convert", "training", "lab", "look"]
 
 library_jaxtyped = jaxtyping.jaxtyped
 Check = Callable[[Any], Any]
+THREADS = torch.get_num_threads()
 
 
 def resolved(hint: Any, function: Callable[..., Any]) -> Any:
@@ -110,3 +111,12 @@ def nobody_waits_for_the_disk(request: pytest.FixtureRequest, monkeypatch: pytes
     """Leave out what only a power failure would show; the tests of faults are those that let the power fail."""
     if "faults" not in request.path.parts:
         monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
+
+
+@pytest.fixture(autouse=True)
+def settings_of_torch() -> Iterator[None]:
+    """Give torch back as it was: the program sets it up for its whole process."""
+    yield
+    torch.set_num_threads(THREADS)
+    if torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(False)
