@@ -18,7 +18,7 @@ test: $(VENV)/installed-dev
 	$(BIN)/pytest -q -n 2
 
 slow: $(VENV)/installed-dev
-	$(BIN)/pytest -q -n 2 -m slow
+	$(BIN)/pytest -q -n 2 -m 'slow or hypothesis' --hypothesis-profile=others
 
 bench: $(VENV)/installed
 	$(BIN)/clearhead bench --repetitions 3 --out benchmarks/bench.json

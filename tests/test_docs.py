@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
+import io
 import json
 import re
 import shlex
@@ -19,6 +21,7 @@ from typing import Any
 
 import pytest
 
+import clearhead
 from clearhead.cli.arguments import Parser, dotted_flags
 from clearhead.cli.main import MODULES, VERBS, main
 from clearhead.cli.train import settings
@@ -212,14 +215,6 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run_python(program: str, arguments: str) -> str:
-    """Run a program as its reader would, without the tests' checks of shapes, and return what it prints."""
-    command = [sys.executable, "-W", "error", "-c", program]
-    done = subprocess.run(command, input=arguments, text=True, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def python_blocks(document: Path) -> list[tuple[Fence, str | None]]:
     """Return a document's Python blocks that are to be run, each with what it must print, if the document says it."""
     found = []
@@ -231,34 +226,31 @@ def python_blocks(document: Path) -> list[tuple[Fence, str | None]]:
     return found
 
 
-RUN_BLOCKS = """
-import contextlib, io, json, sys
-import clearhead
-train = clearhead.train
-def train_briefly(*texts, **settings):
-    kept = {key: value for key, value in settings.items() if key not in ("minutes", "train__steps")}
-    return train(*texts, **kept, train__steps=3)
-clearhead.train = train_briefly
-outputs = []
-for document, blocks in json.load(sys.stdin).items():
-    namespace = {"__name__": "__main__"}
+def run_blocks(document: Path, blocks: Sequence[Fence]) -> Iterator[str]:
+    """Run a document's blocks one after the other, as one program, and yield what each prints."""
+    namespace: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks:
+        # Empty lines before it let an error name the document's own line.
+        code = compile("\n" * (block.line - 1) + block.text, str(document), "exec", dont_inherit=True)
         with contextlib.redirect_stdout(io.StringIO()) as printed:
-            exec(compile(block, document, "exec"), namespace)
-        outputs.append(printed.getvalue())
-print(json.dumps(outputs))
-"""
+            exec(code, namespace)
+        yield printed.getvalue()
 
 
-def test_python_blocks_run_as_printed(workplace: Path) -> None:
-    blocks = [block for document in DOCUMENTS for block in python_blocks(document)]
-    programs: dict[str, list[str]] = {}
-    for fence, _ in blocks:
-        # Empty lines before a block let an error name the document's own line.
-        programs.setdefault(str(fence.document), []).append("\n" * (fence.line - 1) + fence.text)
-    outputs = json.loads(run_python(RUN_BLOCKS, json.dumps(programs)).splitlines()[-1])
-    for (fence, wanted), printed in zip(blocks, outputs, strict=True):
-        assert wanted is None or printed == wanted, f"{fence.document.name}:{fence.line} prints something else"
+@pytest.mark.parametrize("document", DOCUMENTS, ids=names(DOCUMENTS))
+@pytest.mark.usefixtures("workplace")
+def test_python_blocks_run_as_printed(document: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = clearhead.train
+
+    def train_briefly(*texts: str, **settings: Any) -> Any:
+        kept = {key: value for key, value in settings.items() if key not in ("minutes", "train__steps")}
+        return train(*texts, **kept, train__steps=3)
+
+    monkeypatch.setattr(clearhead, "train", train_briefly)
+    blocks = python_blocks(document)
+    printed = run_blocks(document, [block for block, _ in blocks])
+    for (block, wanted), output in zip(blocks, printed, strict=True):
+        assert wanted is None or output == wanted, f"{document.name}:{block.line} prints something else"
 
 
 def shown_tokens() -> list[tuple[str, str, str]]:
@@ -327,11 +319,24 @@ def extended(workplace: Path) -> Path:
     return workplace
 
 
+def run_python(program: str, arguments: str) -> str:
+    """Run a program as its reader would, without the tests' checks of shapes, and return what it prints."""
+    command = [sys.executable, "-W", "error", "-c", program]
+    done = subprocess.run(command, input=arguments, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+SMALL = "--model.num_layers 1 --model.width 32"
+"""Less than a reader trains, for the sake of time."""
+
 RUN_LINES = """
 import shlex, sys
 from pathlib import Path
 sys.path.insert(0, "src")
 import clearhead.cli.main
+from clearhead.cli import summary
+summary.END_SAMPLE_TOKENS = 5
 assert Path(clearhead.__file__).is_relative_to(Path("src").resolve())
 for line in sys.stdin:
     assert clearhead.cli.main.main(shlex.split(line)[1:]) == 0, line
@@ -340,7 +345,8 @@ for line in sys.stdin:
 
 def test_the_parts_become_settings(extended: Path) -> None:
     (lines,) = [fence.text.replace("$ ", "") for fence in fences(EXTENDING) if fence.language == "console"]
-    run_python(RUN_LINES, lines.replace("--steps", "--quiet --steps"))
+    lines = lines.replace("--steps", "--quiet --steps").replace("--preset code", f"--preset code {SMALL}")
+    run_python(RUN_LINES, lines)
     assert (extended / "runs/code/checkpoints/step-3").is_dir()
     stored = json.loads((extended / "runs/code/run.json").read_text())["config"]
     model = stored["model"]

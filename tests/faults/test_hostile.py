@@ -33,14 +33,11 @@ from faults.victims import SHORT, live, run_of
 def honest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """A run that is as it should be."""
     place = tmp_path_factory.mktemp("honest")
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     with pytest.MonkeyPatch.context() as patch:
         for name in ("CLEARHEAD_CACHE", "CLEARHEAD_RUNS"):
             patch.setenv(name, "")
         live(SHORT, place)
         yield run_of(place)
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,10 @@ IN_PROCESSES_OF_THEIR_OWN = ("R1", "R2", "R3", "R4", "R6", "R9")
 
 
 @pytest.fixture(autouse=True)
-def places(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give environment and torch back as they were."""
+def places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the environment back as it was."""
     for name in ("CLEARHEAD_CACHE", "CLEARHEAD_RUNS"):
         monkeypatch.setenv(name, "")
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
 
 
 @pytest.fixture(scope="module")

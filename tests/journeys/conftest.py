@@ -5,17 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from clearhead.cli.main import main
-from clearhead.text import origin
-from clearhead.training import assess, language
+from clearhead.training import assess
 
 SMALL = [
     *("--preset", "tiny", "--threads", "1"),
@@ -53,6 +51,7 @@ class Terminal:
 
     folder: Path
     capture: pytest.CaptureFixture[str]
+    small: tuple[str, ...] = tuple(SMALL)
 
     def type(self, *arguments: str | Path) -> Answer:
         """Run a command line, as the shell would, in this process."""
@@ -100,12 +99,11 @@ class Terminal:
 
 
 @pytest.fixture(autouse=True)
-def settings_of_torch() -> Iterator[None]:
-    """Give torch back as it was: the program sets it up for its whole process."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
+def brief_endings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read and write less than a user gets, for the sake of time."""
+    monkeypatch.setattr(dataset, "TALES_BYTES", 60_000)
+    monkeypatch.setattr(assess, "COPY_SAMPLE_TOKENS", 60)
+    monkeypatch.setattr(summary, "END_SAMPLE_TOKENS", 40)
 
 
 @pytest.fixture(scope="session")
@@ -128,10 +126,6 @@ def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     monkeypatch.setenv("CLEARHEAD_RUNS", "runs")
     monkeypatch.setenv("CLEARHEAD_CACHE", str(tmp_path.parent / f"{tmp_path.name}-cache"))
     monkeypatch.delenv("COLUMNS", raising=False)
-    # Less to read and to write than a user gets, for the sake of time.
-    monkeypatch.setattr(origin, "TALES_BYTES", 60_000)
-    monkeypatch.setattr(assess, "COPY_SAMPLE_TOKENS", 60)
-    monkeypatch.setattr(language, "END_SAMPLE_TOKENS", 40)
     return Terminal(tmp_path, capsys)
 
 

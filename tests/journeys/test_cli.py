@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -457,33 +458,48 @@ def test_a_library_warns_where_a_step_was_passed_over(terminal: Terminal, own_ru
 # Terminals, pipes and interruptions.
 
 
-def on_a_terminal(*arguments: str, **environment: str) -> str:
+def on_a_terminal(*arguments: str) -> str:
     """Return everything that the program writes to a terminal, which has to be a POSIX one."""
-    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
+    pty = pytest.importorskip("pty")
     ours, its = pty.openpty()
-    termios.tcsetwinsize(its, (40, 90))
-    variables = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
-    variables |= {"TERM": "xterm-256color", **environment}
-    with subprocess.Popen(command(*arguments), stdin=its, stdout=its, stderr=its, env=variables) as process:
-        os.close(its)
-        shown = b""
+    blocks: list[bytes] = []
+
+    def read() -> None:
         with contextlib.suppress(OSError):  # the other end was closed
             while block := os.read(ours, 65536):
-                shown += block
-        os.close(ours)
-    assert process.returncode == 0
-    return shown.decode()
+                blocks.append(block)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with os.fdopen(its, "w") as screen, contextlib.redirect_stdout(screen), contextlib.redirect_stderr(screen):
+        code = main(arguments)
+    reader.join()
+    os.close(ours)
+    assert code == 0
+    return b"".join(blocks).decode()
 
 
-def test_a_terminal_shows_a_panel_with_the_time_left(terminal: Terminal, own_run: Path) -> None:
+@pytest.fixture
+def colours(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A terminal of 90 columns that knows colours."""
+    for name, value in {"TERM": "xterm-256color", "COLUMNS": "90", "LINES": "40"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    return monkeypatch
+
+
+@pytest.mark.usefixtures("own_run", "colours")
+def test_a_terminal_shows_a_panel_with_the_time_left() -> None:
     shown = on_a_terminal("train", "--resume", "last", "--steps", "26")
     assert "step 26 of 26" in shown
     assert re.search(r"\d:\d\d left", shown)
 
 
-@pytest.mark.parametrize(("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
-def test_colours_can_be_switched_off(environment: dict[str, str], coloured: bool) -> None:
-    shown = on_a_terminal("tokens", "show", "to be", **environment)
+@pytest.mark.parametrize("coloured", [True, False])
+def test_colours_can_be_switched_off(colours: pytest.MonkeyPatch, coloured: bool) -> None:
+    if not coloured:
+        colours.setenv("NO_COLOR", "1")
+    shown = on_a_terminal("tokens", "show", "to be")
     assert ("\x1b[" in shown) == coloured
     assert ("t|o|␣|b|e" in shown) == (not coloured)
 
@@ -520,7 +536,7 @@ def test_output_that_finds_no_room_is_named() -> None:
 @pytest.mark.timeout(60)
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C to whole groups of processes")
 def test_ctrl_c_saves_and_says_how_to_go_on(terminal: Terminal, story: Path) -> None:
-    pipe, flags = subprocess.PIPE, ["--preset", "tiny", "--steps", "9000", "--train.evaluate_every", "9000"]
+    pipe, flags = subprocess.PIPE, [*terminal.small, "--steps", "9000", "--train.evaluate_every", "9000"]
     with subprocess.Popen(command("train", str(story), *flags), stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout is not None
         while "step 1/" not in process.stdout.readline():

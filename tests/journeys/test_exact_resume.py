@@ -18,6 +18,7 @@ import pytest
 from clearhead.cli.main import main
 from clearhead.core.events import read
 from clearhead.core.run import Run
+from clearhead.store import checkpoint
 
 STEPS = 10
 SMALL = [
@@ -111,24 +112,27 @@ class Apart(Bench):
         return out + err
 
 
-def check_exactness(bench: Bench) -> None:
-    """Compare one run of ten with runs stopped at 5, interrupted and killed, each resumed."""
+INTERRUPTED, KILLED = ("interrupted", signal.SIGINT, 2), ("killed", signal.SIGKILL, 4)
+"""What a run is called, the signal that it gets, and after which step."""
+
+
+def check_exactness(bench: Bench, *ends: tuple[str, int, int]) -> None:
+    """Compare one run of ten steps with runs stopped at 5 and ended by signals, each resumed."""
     bench.begin("whole")
     expected = bench.hashes("whole")
     bench.begin("stopped", "--stop-after=5")
     assert bench.steps_done("stopped") == 5
     assert "exact." in bench.train("--resume=stopped")
     assert bench.hashes("stopped") == expected
-    assert bench.interrupt("interrupted", signal.SIGINT, 2) in (0, 130)
-    bench.train("--resume=interrupted")
-    assert bench.hashes("interrupted") == expected
-    assert bench.interrupt("killed", signal.SIGKILL, 4) in (0, -signal.SIGKILL)
-    bench.train("--resume=killed")
-    assert bench.hashes("killed") == expected
+    for name, number, at_step in ends:
+        assert bench.interrupt(name, number, at_step) in (0, 128 + number, -number)
+        bench.train(f"--resume={name}")
+        assert bench.hashes(name) == expected
 
 
 def test_resumed_runs_end_with_the_same_bits(tmp_path: Path) -> None:
-    check_exactness(Bench(tmp_path, EVERY_THIRD, "--model.dropout=0.2", "--train.averaging=0.9"))
+    """Interruptions are among what the soak does in little, and in the whole matrix below."""
+    check_exactness(Bench(tmp_path, EVERY_THIRD, "--model.dropout=0.2", "--train.averaging=0.9"), KILLED)
 
 
 def test_another_seed_or_a_forgotten_memory_would_be_seen(tmp_path: Path) -> None:
@@ -151,6 +155,27 @@ def test_another_seed_or_a_forgotten_memory_would_be_seen(tmp_path: Path) -> Non
     assert bench.hashes("forgetful") != bench.hashes("whole")
 
 
+class Died(BaseException):
+    """Nothing handles it, so nothing is tidied up for it."""
+
+
+def die(*_: object) -> None:
+    raise Died
+
+
+def test_ended_before_the_first_save_it_begins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(tmp_path, "--train.keep=newest", "--train.evaluate_every=10")
+    bench.begin("whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", die)
+        with pytest.raises(Died):
+            bench.begin("ended")
+    assert bench.steps_done("ended") == STEPS
+    assert "exact." in bench.train("--resume=ended")
+    assert bench.hashes("ended") == bench.hashes("whole")
+
+
+@pytest.mark.slow
 def test_killed_before_the_first_save_it_begins_again(tmp_path: Path) -> None:
     bench = Bench(tmp_path, "--train.keep=newest", "--train.evaluate_every=10")
     bench.begin("whole")
@@ -183,4 +208,4 @@ MATRIX = list(itertools.product(["fp32", "bf16"], [1, 3], [False, True]))
 def test_the_whole_matrix_is_exact(tmp_path: Path, precision: str, micro_batches: int, compiled: bool) -> None:
     settings = [EVERY_THIRD, f"--train.precision={precision}", f"--train.micro_batches={micro_batches}"]
     settings += [f"--train.compile={str(compiled).lower()}", "--model.dropout=0.2", "--train.averaging=0.9"]
-    check_exactness(Apart(tmp_path, *settings))
+    check_exactness(Apart(tmp_path, *settings), INTERRUPTED, KILLED)

@@ -58,6 +58,8 @@ def test_two_cannot_train_one_run(terminal: Terminal, own_run: Path) -> None:
 FORBIDDING = """
 import os, sys
 from clearhead.cli.main import main
+from clearhead.training import assess
+assess.COPY_SAMPLE_TOKENS = 60
 run = "{run}"
 
 def forbid(event, arguments):

@@ -228,10 +228,11 @@ def test_an_empty_text_has_no_ids(kind: str) -> None:
 
 
 @pytest.mark.parametrize("character", ["a", " ", "\n", "!", "7", "ữ", "😀"])
+@pytest.mark.parametrize("size_bytes", [200_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
 @every_whole_kind
-def test_a_megabyte_of_one_character_comes_back(kind: str, character: str) -> None:
+def test_a_long_run_of_one_character_comes_back(kind: str, size_bytes: int, character: str) -> None:
     """Where time grows with the square of a run's length, or a stack with the length, this does not end well."""
-    text = character * (1_000_000 // len(character.encode()))
+    text = character * (size_bytes // len(character.encode()))
     assert LOSSLESS[kind].decode(LOSSLESS[kind].encode(text)) == text
 
 

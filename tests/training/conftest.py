@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from clearhead.training import assess
+
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -11,5 +13,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CLEARHEAD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("CLEARHEAD_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(assess, "COPY_SAMPLE_TOKENS", 60)  # less to write than a user gets, for the sake of time
     (tmp_path / "text.txt").write_text("".join(f"line {i} of {i * i % 97} and {i % 7}\n" for i in range(300)))
     return tmp_path

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -175,9 +176,11 @@ def test_the_verdict_on_threads() -> None:
     assert "thread" not in sentences()
 
 
-def test_sizes_that_there_is_no_time_for_are_not_tried() -> None:
+def test_sizes_that_there_is_no_time_for_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "time", SimpleNamespace(perf_counter=lambda: 7.0))
+    monkeypatch.setattr(devices, "tokens_per_second", lambda *_, seconds: devices.TIMED_TOKENS / seconds)
     sizes = {"small": SMALL, "almost": ALMOST, "huge": shapes.gpt2_124m()}
-    found = list(devices.timed_sizes(sizes, Runtime(), until=devices.time.perf_counter() + 1.0, seconds_each=0.01))
+    found = list(devices.timed_sizes(sizes, Runtime(), until=8.0, seconds_each=0.1))
     assert [speed.tokens_per_second is None for speed in found] == [False, False, True]
     assert [speed.parameters for speed in found] == sorted(speed.parameters for speed in found)
 

@@ -230,7 +230,7 @@ def quoted(piece: str) -> str:
     return f"“{visible(piece)}”"
 
 
-def numbers(tensor: Tensor) -> Float[np.ndarray, ...]:
+def numbers(tensor: Tensor) -> Float[np.ndarray, " ..."]:
     """Return a tensor as an array."""
-    array: Float[np.ndarray, ...] = tensor.detach().float().cpu().numpy()
+    array: Float[np.ndarray, " ..."] = tensor.detach().float().cpu().numpy()
     return array
