@@ -40,7 +40,7 @@ def test_a_plan_names_its_command_and_trains_nothing(terminal: Terminal, story: 
     told = terminal.do("plan", story, "--minutes", "0.5", *FEW).out
     assert f"  {found['command']}\n" in told
     assert "--preset modern" in found["command"]
-    assert "--train.minutes 0.5" in found["command"]
+    assert "--train.epochs " in found["command"], "a text this short is learned by heart in half a minute"
 
 
 @pytest.mark.slow

@@ -46,7 +46,7 @@ def test_the_lowest_expectation_is_chosen(machine: Machine) -> None:
     choice = plan.choose(stories(), [{"train.minutes": 1.0}], Runtime())
     assert len(choice.candidates) > 2
     assert choice.best.expected.bits_per_byte == min(each.expected.bits_per_byte for each in choice.candidates)
-    assert all(50 < each.steps * each.step_seconds <= 60 for each in choice.candidates)
+    assert all(50 < each.seconds <= 60 for each in choice.candidates)
 
 
 def test_a_faster_machine_trains_larger_models(machine: Machine) -> None:
@@ -67,6 +67,18 @@ def test_the_settings_ask_for_the_same_without_a_plan(machine: Machine) -> None:
     machine(1e11)
     choice = plan.choose(stories(), [{"train.minutes": 0.5}], Runtime())
     assert merge(recipe(plan.PRESET), choice.settings) == choice.best.config
+
+
+def test_a_run_ends_before_it_learns_its_text_by_heart(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(1e12)
+    few, many = 10**5, 10**11
+    for training_bytes in (few, many):
+        monkeypatch.setattr(plan, "measure_text", lambda _, size=training_bytes: TextMeasure(size, 2.0))
+        choice = plan.choose(stories(), [{"train.minutes": 5.0}], Runtime())
+        assert (choice.best.config.train.minutes is None) == (training_bytes == few)
+        assert (choice.best.seconds < 100) == (training_bytes == few)
+        assert merge(recipe(plan.PRESET), choice.settings) == choice.best.config
+        assert ("by heart" in choice.sentence) == (training_bytes == few)
 
 
 def test_what_its_user_set_stays() -> None:

@@ -61,6 +61,7 @@ def flags(choice: Choice, args: argparse.Namespace, pairs: list[tuple[str, str]]
     short = [(SHORT_FLAGS[flag], getattr(args, flag)) for flag in FLAGS if getattr(args, flag) is not None]
     given = {name.replace("-", "_"): value for name, value in [*short, *pairs]}
     file = ["--config", args.config] if args.config else []
+    given.pop("train.minutes", None)
     every = given | {key: str(value) for key, value in choice.settings.items()}
     return ["--preset", PRESET, *file, *(word for key, value in every.items() for word in (f"--{key}", value))]
 
@@ -86,25 +87,35 @@ def candidate_values(candidate: Candidate) -> dict[str, Any]:
         "bytes_per_token": candidate.vocabulary.bytes_per_token,
         "step_seconds": candidate.step_seconds,
         "steps": candidate.steps,
+        "seconds": candidate.seconds,
         "expected": asdict(candidate.expected),
     }
 
 
 def show(choice: Choice, command: str) -> None:
     """Print a plan: what could be done in the time, what is chosen, and how to do it."""
-    from clearhead.show.readable import byte_size, count, short_count
+    from clearhead.show.readable import byte_size, count, duration, short_count
     from clearhead.show.terminal import table
 
     out = console()
-    columns = ("tokenizer and model", "parameters", "memory", "steps", "tokens a second", "expected bits per byte")
+    columns = (
+        "tokenizer and model",
+        "parameters",
+        "memory",
+        "time",
+        "steps",
+        "tokens a second",
+        "expected bits per byte",
+    )
     rows = [
         (
             each.name,
             short_count(each.sizes.parameters),
             byte_size(each.sizes.memory_bytes),
+            duration(each.seconds),
             count(each.steps),
             count(round(each.tokens_per_step / each.step_seconds)),
-            each.expected.bits_per_byte,
+            each.loss,
         )
         for each in choice.candidates
     ]

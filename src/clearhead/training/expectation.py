@@ -26,11 +26,11 @@ COUNTED_PIECES = 1024
 COUNTED_ORDER = 5
 
 EXPONENT = 0.3
-LAW = {"floor": 0.73, "size": 0.18, "reading": 0.224, "harm": 0.109, "distant": 0.24}
-HARMLESS_PRESSURE = 10.0
+LAW = {"floor": 0.75, "size": 0.16, "reading": 0.224, "harm": 0.71, "distant": 0.19}
+HARMLESS_PRESSURE = 4.0
 """From here on a run without dropout begins to learn its text by heart."""
 
-DROPOUT_RELIEF = 7.0
+DROPOUT_RELIEF = 8.4
 """How fast the harm of repetition falls with dropout."""
 
 FREE = ("num_layers", "num_heads", "width", "context_length", "dropout", "positions")
@@ -134,19 +134,19 @@ def expect(
 ) -> Expectation:
     """Return the loss to expect of a run that reads so many tokens.
 
-    loss / counted = (floor + size / N^0.3 + reading / R^0.3 + harm ln(pressure / 10)^2) counted / (counted + distant),
-    with N in millions of parameters, R in megabytes, read again and again, and harm only where the pressure is above
-    10. The last factor is because what makes a text easy is often further apart than five pieces.
+    loss / counted = (floor + size / N^0.3 + reading / R^0.3 + harm ln(pressure / 4)^2) counted / (counted + distant),
+    with N in millions of parameters, R in megabytes, read again and again, and harm only where the pressure is above 4.
+    The last factor is because what makes a text easy is often further apart than five pieces.
     Source: Hoffmann et al. 2022, section 3.3, for the form of the first three terms. Departs: exponents alike.
     """
     read = tokens * bytes_per_token / 1e6
-    pressure = repetition_pressure(parameters, tokens, text.training_bytes / bytes_per_token)
+    pressure = repetition_pressure(parameters, read * 1e6 / text.training_bytes)
     harm = LAW["harm"] * math.log(max(1.0, pressure / HARMLESS_PRESSURE)) ** 2 * math.exp(-DROPOUT_RELIEF * dropout)
     share = LAW["floor"] + LAW["size"] * (parameters / 1e6) ** -EXPONENT + LAW["reading"] * read**-EXPONENT + harm
     counted = text.counted_bits_per_byte
     return Expectation.around(counted * share * counted / (counted + LAW["distant"]))
 
 
-def repetition_pressure(parameters: int, tokens: int, different_tokens: float) -> float:
-    """Return how hard a model is driven to learn its text by heart: epochs, times parameters per token of the text."""
-    return tokens * parameters / different_tokens**2
+def repetition_pressure(parameters: int, epochs: float) -> float:
+    """Return how hard a model is driven to learn its text by heart: the larger it is, the fewer epochs it needs."""
+    return epochs * float((parameters / 1e6) ** (1 / 3))

@@ -6,7 +6,7 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -37,6 +37,9 @@ TIMED_SECONDS = 0.4
 
 FEWEST_STEPS = 100
 """A size that could do fewer steps in its time is no candidate."""
+
+SHORTER, LENGTHS = 0.85, 30
+"""A run that would learn its text by heart is shortened by this factor, again and again where needed."""
 
 SAMPLE_BYTES = 300_000
 """So much of a text tells how many bytes a token will stand for."""
@@ -86,6 +89,16 @@ class Candidate:
     expected: Expectation
 
     @property
+    def loss(self) -> float:
+        """The loss to expect, by which candidates are compared."""
+        return self.expected.bits_per_byte
+
+    @property
+    def seconds(self) -> float:
+        """How long its steps take."""
+        return self.steps * self.step_seconds
+
+    @property
     def tokens_per_step(self) -> int:
         """How many tokens a step reads."""
         return tokens_per_step(self.config)
@@ -117,15 +130,17 @@ class Choice:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the run takes instead of the preset's, by dotted names, where its user has not chosen another kind."""
+        """What the run takes instead of the preset's, by dotted names; only kinds that its user left have them all."""
         whole = flattened(to_dict(self.best.config))
-        return {key: whole[key] for key in self.best.changes if key in whole} | {"train.minutes": self.minutes}
+        return {key: whole[key] for key in ("train.minutes", *self.best.changes) if whole.get(key) is not None}
 
     @property
     def sentence(self) -> str:
         """What was chosen and what is expected of it."""
-        chosen = f"Plan for {self.minutes:g} min: {self.best.name}"
-        return f"{chosen}; expected: {self.best.expected}." if self.covered else f"{chosen}."
+        said = f"Plan for {self.minutes:g} min: {self.best.name}"
+        if self.best.config.train.minutes is None:
+            said += f"; done after about {self.best.seconds / 60:.2g} min, before it learns the text by heart"
+        return f"{said}; expected: {self.best.expected}." if self.covered else f"{said}."
 
 
 def flattened(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
@@ -160,8 +175,9 @@ def choose(corpus: Corpus, settings: Sequence[Mapping[str, Any]], runtime: Runti
     if not is_timed(train):
         raise UserError("A plan is for a run of so many minutes; leave steps, tokens and epochs out.")
     minutes = train.minutes or DEFAULT_MINUTES
+    proposals = [replace(each, config=merge(each.config, {"train.minutes": minutes})) for each in proposals]
     found = tuple(weigh(proposals, parts, text, 60 * minutes, runtime))
-    best = min(found, key=lambda candidate: candidate.expected.bits_per_byte)
+    best = min(found, key=lambda each: each.loss)
     return Choice(text, minutes, best, found, is_covered(best.config))
 
 
@@ -219,15 +235,32 @@ def weigh(
                 continue
             rates[proposal.size] = time_step(config, vocabulary.size, runtime) / flops
         step_seconds = rates[proposal.size] * flops
-        steps = max(1, int((1 - EVALUATION_SHARE) * seconds / step_seconds))
-        expected = expect(
-            text,
-            parameters=sizes.parameters,
-            tokens=steps * tokens_per_step(config),
-            bytes_per_token=vocabulary.bytes_per_token,
-            dropout=getattr(config.model, "dropout", 0.0),
-        )
-        yield Candidate(proposal.changes, config, sizes, vocabulary, step_seconds, steps, expected)
+        possible = max(1, int((1 - EVALUATION_SHARE) * seconds / step_seconds))
+        lengths = [max(1, int(possible * SHORTER**power)) for power in range(LENGTHS)]
+        found = [promise(proposal, sizes, vocabulary, step_seconds, steps, text) for steps in lengths]
+        best = min(found, key=lambda each: each.loss)
+        yield best if best.steps == possible else in_epochs(best, text)
+
+
+def promise(
+    proposal: Proposal, sizes: Sizes, vocabulary: Vocabulary, step_seconds: float, steps: int, text: TextMeasure
+) -> Candidate:
+    """Return a proposal of so many steps with what is expected of it."""
+    expected = expect(
+        text,
+        parameters=sizes.parameters,
+        tokens=steps * tokens_per_step(proposal.config),
+        bytes_per_token=vocabulary.bytes_per_token,
+        dropout=getattr(proposal.config.model, "dropout", 0.0),
+    )
+    return Candidate(proposal.changes, proposal.config, sizes, vocabulary, step_seconds, steps, expected)
+
+
+def in_epochs(candidate: Candidate, text: TextMeasure) -> Candidate:
+    """Return a candidate that is to end before its time, limited by epochs."""
+    epochs = candidate.steps * candidate.tokens_per_step * candidate.vocabulary.bytes_per_token / text.training_bytes
+    length = {"train.minutes": None, "train.epochs": round(epochs, 2)}
+    return replace(candidate, changes={**candidate.changes, **length}, config=merge(candidate.config, length))
 
 
 def sizes_of(config: RunConfig, vocabulary_size: int) -> Sizes:
