@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from clearhead.cli.main import main
-from clearhead.training import assess
+from clearhead.text import origin
+from clearhead.training import assess, language
 
 SMALL = [
     *("--preset", "tiny", "--threads", "1"),
@@ -101,9 +102,9 @@ class Terminal:
 @pytest.fixture(autouse=True)
 def brief_endings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read and write less than a user gets, for the sake of time."""
-    monkeypatch.setattr(dataset, "TALES_BYTES", 60_000)
+    monkeypatch.setattr(origin, "TALES_BYTES", 60_000)
     monkeypatch.setattr(assess, "COPY_SAMPLE_TOKENS", 60)
-    monkeypatch.setattr(summary, "END_SAMPLE_TOKENS", 40)
+    monkeypatch.setattr(language, "END_SAMPLE_TOKENS", 40)
 
 
 @pytest.fixture(scope="session")

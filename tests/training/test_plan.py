@@ -81,6 +81,14 @@ def test_a_run_ends_before_it_learns_its_text_by_heart(machine: Machine, monkeyp
         assert ("by heart" in choice.sentence) == (training_bytes == few)
 
 
+def test_characters_beyond_the_sample_are_no_obstacle(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(1e11)
+    monkeypatch.setattr(plan, "SAMPLE_BYTES", 500)
+    text = "plain letters\n" * 99 + "ß" * 99 + "more plain letters\n" * 20 + "ß" * 50
+    settings = {"train.minutes": 1.0, "tokenizer": {"kind": "char", "unknown": "refuse"}}
+    assert plan.choose(from_documents([text], "text"), [settings], Runtime()).candidates
+
+
 def test_what_its_user_set_stays() -> None:
     asked = {"model.width": 144, "tokenizer": {"kind": "byte"}, "train.patience": 3, "train.minutes": 7.0}
     proposals = plan.propose([{"train.patience": 4}, asked])
@@ -109,7 +117,7 @@ def test_where_nothing_is_open_nothing_is_measured(monkeypatch: pytest.MonkeyPat
     everything = {**plan.SIZES[1], **plan.TOKENIZERS[0], "model.dropout": 0.0}
     settled = plan.planner(recipe("modern"), [everything])
     assert settled is not None
-    assert settled(stories(), Runtime()).model == merge(recipe("modern"), everything).model
+    assert settled(Runtime(), stories()).model == merge(recipe("modern"), everything).model
 
 
 def test_a_run_is_made_by_its_plan(place: Path, machine: Machine) -> None:

@@ -276,18 +276,16 @@ def tokens_per_step(config: RunConfig) -> int:
 
 def measure_vocabulary(config: RunConfig, parts: Split) -> Vocabulary:
     """Train a tokenizer on the beginning of a text, and see how far its tokens reach."""
-    training, validation = ("".join(text) for text in (parts.training_text(SAMPLE_BYTES), parts.validation_text()))
+    sample = "".join(parts.training_text(SAMPLE_BYTES))
+    size = len(sample.encode())
     assert config.tokenizer is not None
+    # Characters that only stand further on are no reason to refuse the text here.
     tokenizer = train_tokenizer(
-        config.tokenizer,
-        lambda: iter([training]),
-        lambda: iter([validation]),
-        end=parts.has_documents,
-        training_bytes=len(training.encode()),
+        config.tokenizer, lambda: iter([sample]), lambda: iter([sample]), end=parts.has_documents, training_bytes=size
     )
     with knowing_every_character():
-        num_tokens = max(1, len(tokenizer.encode(training)))
-    return Vocabulary(tokenizer.vocabulary_size, len(training.encode()) / num_tokens)
+        num_tokens = max(1, len(tokenizer.encode(sample)))
+    return Vocabulary(tokenizer.vocabulary_size, size / num_tokens)
 
 
 def time_step(config: RunConfig, vocabulary_size: int, runtime: Runtime) -> float:
