@@ -57,6 +57,9 @@ def test_stop_and_resume(terminal: Terminal, table: Path) -> None:
 def test_a_classifier_is_used_and_scored(
     terminal: Terminal, classifier: str, table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    looked = terminal.do("look", "attention", classifier, "The cake was good.", "--json").json
+    assert looked["arrays"]["allowed"]["values"] == [[True] * 5] * 5
+    assert "chooses a label" in terminal.refused("look", "lens", classifier)
     label, probability = terminal.do("classify", classifier, "The cake was good.").out.split()
     assert label in ("bad", "good")
     assert 0.5 <= float(probability) <= 1.0

@@ -43,6 +43,18 @@ def test_a_text_a_file_and_their_scores(run: Path, capsys: pytest.CaptureFixture
     assert "tok:none" in capsys.readouterr().out
 
 
+def test_what_is_written_is_aligned_with_what_is_read(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["look", "attention", str(run), "The fox found a kite.", "--json"]) == 0
+    view = json.loads(capsys.readouterr().out)
+    assert view["labels"]["key"][-1] == "<|end|>"
+    assert "".join(view["labels"]["key"][:-1]) == " The fox found a kite."
+    assert view["arrays"]["alignment"]["shape"] == view["arrays"]["pattern"]["shape"]
+    assert main(["look", "tokens", str(run), "--json"]) == 0
+    assert main(["look", "next-token", str(run), "The fox"]) == 2
+    assert "translates and continues no text" in capsys.readouterr().err
+
+
 def test_mistakes_are_one_sentence(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     short = tmp_path / "short.xx"

@@ -17,9 +17,9 @@ from clearhead.model.config import (
     GptConfig,
     LayerNormConfig,
     LearnedConfig,
-    ModelConfig,
     RotaryConfig,
 )
+from clearhead.model.family_config import AnyModelConfig
 from clearhead.text.tokenizer import CharTokenizer
 
 ALPHABET = "abcdefghijklmnop\n .,5T"
@@ -39,7 +39,7 @@ FAMILY: dict[str, GptConfig] = {
 """Decoders that differ in what looking inside has to know about."""
 
 
-def specimen_of(config: ModelConfig) -> Specimen:
+def specimen_of(config: AnyModelConfig) -> Specimen:
     """Return a model of random weights, large enough that what it says depends on what it reads."""
     tokenizer = CharTokenizer.train([ALPHABET], unknown="refuse", end=True)
     model = build_model(config, tokenizer.vocabulary_size, seed=7).eval()
@@ -61,7 +61,7 @@ def family() -> dict[str, GptConfig]:
 
 @pytest.fixture
 def make() -> Callable[..., Specimen]:
-    def make(config: ModelConfig = SMALL, **changes: Any) -> Specimen:
+    def make(config: AnyModelConfig = SMALL, **changes: Any) -> Specimen:
         return specimen_of(replace(config, **changes))
 
     return make

@@ -85,7 +85,7 @@ def look(args: argparse.Namespace) -> View:
     """Open the run and call the subject's function with what was given."""
     import clearhead.look as looking
     from clearhead.core.runtime import use_threads
-    from clearhead.generation.writer import Writer
+    from clearhead.look.specimen import specimen_of
     from clearhead.store.load import load
 
     function = getattr(looking, module_of(args.subject))
@@ -101,12 +101,11 @@ def look(args: argparse.Namespace) -> View:
     loaded = load(args.run)
     for notice in loaded.notices:
         console(stderr=True).print(notice)
-    writer = Writer(loaded)
+    specimen = specimen_of(loaded, writes=False)
     if args.unknown == "drop" and args.prompt is not None:
-        prompt = writer.read(args.prompt, drop_unknown=True)
-        given["prompt"] = prompt.text
-        tell_left_out(prompt.num_dropped)
-    view: View = function(writer, **given)
+        given["prompt"], num_dropped = specimen.tokenizer.drop_unknown(specimen.normalized(args.prompt))
+        tell_left_out(num_dropped)
+    view: View = function(specimen, **given)
     return view
 
 

@@ -16,7 +16,7 @@ SUBJECTS: dict[str, str] = {
     "loss-by-position": "What a longer look back is worth: the cost of a token by how many were read before it.",
     "shapes": "Every tensor from tokens to logits, with its axes and the formula that made it.",
     "parameters": "Where the trained numbers are: by part, tensor by tensor.",
-    "attention": "From affinities to weights in one head: how much of each earlier place every place takes in.",
+    "attention": "From affinities to weights in one head: how much every place takes in of each that it may read.",
     "heads": "What each head is like, by where its weight lies on random tokens that are said twice.",
     "sharpness": "One dial from the averaging trick over the trained model to unscaled attention, and what each costs.",
     "lens": "What the model would say if it ended after each layer: how a prediction takes shape.",

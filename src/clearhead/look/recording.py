@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from clearhead.core.errors import UserError, nearest
 from clearhead.model.attention import Attention
+from clearhead.model.encoder_decoder import EncoderDecoder
 from clearhead.model.tap import Tap
 from clearhead.model.transformer import GPT
 
@@ -94,7 +95,12 @@ INNER_NAMES = {
 
 
 def trace(
-    model: nn.Module, tokens: Int[Tensor, "B T"], names: Sequence[str] = ("*",), edits: Sequence[Tap] = ()
+    model: nn.Module,
+    tokens: Int[Tensor, "B T"],
+    names: Sequence[str] = ("*",),
+    edits: Sequence[Tap] = (),
+    *,
+    source: Int[Tensor, "B S"] | None = None,
 ) -> Trace:
     """Read tokens once and keep the tensors whose names fit one of the patterns.
 
@@ -105,6 +111,8 @@ def trace(
     Args:
         names: patterns such as `blocks.*.attn.pattern`; the logits are always kept.
         edits: taps that replace tensors on the way, one after another; what they return is what is kept.
+        source: what an encoder-decoder reads, where the tokens are what it writes; tensors of the encoder have
+            `encoder.` before their names.
 
     Raises:
         UserError: nothing in the model has such a name, or the module takes no tap and there are edits.
@@ -113,7 +121,10 @@ def trace(
     plain = getattr(model, "_orig_mod", model)
     recorder = _Recorder((*names, "logits"), edits)
     with _undisturbed(plain, tokens.device), torch.no_grad():
-        if "tap" in inspect.signature(plain.forward).parameters:
+        if isinstance(plain, EncoderDecoder):
+            assert source is not None, "an encoder-decoder reads a source"
+            plain.forward(tokens, source=plain.encode(source, tap=recorder), tap=recorder)
+        elif "tap" in inspect.signature(plain.forward).parameters:
             plain.forward(tokens, tap=recorder)
         elif edits:
             raise UserError(f"{type(plain).__name__} takes no tap, so nothing inside it can be changed.")

@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from clearhead.core.config import build
 from clearhead.core.errors import UserError
-from clearhead.core.run import VALIDATION_FILE, Run
+from clearhead.core.run import VALIDATION_FILE, VALIDATION_ROWS_FILE, Run
 from clearhead.core.words import counted
+from clearhead.generation.beam import Search
+from clearhead.generation.classifier import Classifier, encode_rows
 from clearhead.generation.engine import prompt_ids
+from clearhead.generation.translator import Translator, end_of, shifted, source_ids, translate_rows
 from clearhead.generation.writer import Writer
 from clearhead.look.recording import Trace, trace
-from clearhead.model.attention import Attention
+from clearhead.model.attention import Attention, Mixer
 from clearhead.model.config import GptConfig, PerDocumentConfig
+from clearhead.model.encoder import Encoder
+from clearhead.model.encoder_decoder import DecoderBlock, EncoderDecoder
 from clearhead.model.tap import Tap
 from clearhead.model.transformer import GPT
 from clearhead.show.readable import visible
 from clearhead.store.load import Loaded, load
+from clearhead.text.config import TextConfig
+from clearhead.text.corpus import normalize
+from clearhead.text.rows import Rows
 from clearhead.text.tokenizer import Tokenizer
 
 WHOLE = 2**15
 """How many tokens of the validation part are read where a subject takes more than one window."""
 
 INSTEAD = "clearhead look next-token and look surprisal show what it does"
+FOR_ALL = "tokens, shapes, parameters, embeddings, analogy, dimensions and attention"
+"""What models that predict no next token can be looked at by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +75,28 @@ class Specimen:
         """What the model is called."""
         return type(self.model).__name__
 
+    @property
+    def mixers(self) -> list[Mixer]:
+        """What its positions gather by, layer by layer; in an encoder-decoder, what the target gathers of the source.
+
+        Raises:
+            UserError: they do not gather at all.
+        """
+        if isinstance(self.model, EncoderDecoder):
+            return [cast(DecoderBlock, block).cross for block in self.model.blocks]
+        body = self.model.body if isinstance(self.model, Encoder) else self.model
+        if not isinstance(body, GPT):
+            raise UserError(f"A {self.kind} has no attention; {INSTEAD}.")
+        return body.mixers
+
     def attention(self, layer: int) -> Attention:
         """Return the attention of a layer.
 
         Raises:
             UserError: there is no such layer, or its positions gather by something else.
         """
-        if not isinstance(self.model, GPT):
-            raise UserError(f"A {self.kind} has no attention; {INSTEAD}.")
-        mixer = self.model.mixers[require_index("layer", layer, len(self.model.mixers))]
+        mixers = self.mixers
+        mixer = mixers[require_index("layer", layer, len(mixers))]
         if not isinstance(mixer, Attention):
             raise UserError(f"Positions of this model gather by {type(mixer).__name__}, which has no heads; {INSTEAD}.")
         return mixer
@@ -89,45 +116,83 @@ class Specimen:
         """Return every id as a piece of text."""
         return self.text(range(self.tokenizer.vocabulary_size))
 
+    def ids(self, text: str) -> list[int]:
+        """Return a text's ids as the model reads it."""
+        return self._encoded(self.normalized(text))
+
+    def normalized(self, text: str) -> str:
+        """Return a text after the steps that the run's own text went through."""
+        if self.loaded is None:
+            return text
+        config = build(TextConfig, self.loaded.description["config"]["text"], where="text")
+        return normalize(text, config.normalize)
+
+    def rows(self) -> list[str]:
+        """Return what the model reads of each row of the run's validation part; none where it is one text."""
+        path = None if self.loaded is None else self.loaded.run.path / VALIDATION_ROWS_FILE
+        if path is None or not path.exists():
+            return []
+        with path.open(encoding="utf-8") as lines:
+            return [next(iter(json.loads(line).values())) for line in lines]
+
     def validation(self) -> Int[np.ndarray, " N"]:
-        """Return the ids of the run's validation part.
+        """Return the ids of the run's validation part; of rows, of what the model reads of each.
 
         Raises:
             UserError: the model does not come from a run that has one.
         """
         path = None if self.loaded is None else self.loaded.run.path / VALIDATION_FILE
-        if path is None or not path.exists():
+        if path is not None and path.exists():
+            return np.fromfile(path, dtype="<i4").astype(np.int64)
+        rows = self.rows()
+        if not rows:
             raise UserError('This model comes without a text of its own; give one in quotes, such as "Once upon".')
-        return np.fromfile(path, dtype="<i4").astype(np.int64)
+        return np.array([id_ for row in rows for id_ in self._encoded(row)])
+
+    def _encoded(self, text: str) -> list[int]:
+        if isinstance(self.model, EncoderDecoder):
+            return list(map(int, source_ids(self.tokenizer, text.strip())))
+        if isinstance(self.model, Encoder):
+            return list(map(int, encode_rows([text.strip()], self.tokenizer, self.context_length).ids))
+        return list(prompt_ids(self.tokenizer, text))
 
     def _piece(self, id_: int) -> str:
         text = self.tokenizer.decode([id_])
         return self.tokenizer.token_text(id_) if not text or "\ufffd" in text else text
 
 
-Source = str | Path | Run | Writer | Loaded | Specimen
+Source = str | Path | Run | Writer | Classifier | Translator | Loaded | Specimen
 """What a subject can be looked at in: the name of a run, or what `clearhead.load` gives."""
 
 
-def specimen_of(source: Source) -> Specimen:
+def specimen_of(source: Source, *, writes: bool = True) -> Specimen:
     """Open what is to be looked at.
 
+    Args:
+        writes: whether it has to be a model that says a next token for every place.
+
     Raises:
-        UserError: there is no such run.
+        UserError: there is no such run, or the model is of another kind.
     """
-    if isinstance(source, Specimen):
-        return source
+    specimen = source if isinstance(source, Specimen) else _opened(source)
+    if writes and isinstance(specimen.model, Encoder | EncoderDecoder):
+        does = "chooses a label" if isinstance(specimen.model, Encoder) else "translates"
+        raise UserError(f"This model {does} and continues no text; it can be looked at by {FOR_ALL}.")
+    return specimen
+
+
+def _opened(source: str | Path | Run | Writer | Classifier | Translator | Loaded) -> Specimen:
     if isinstance(source, str | Path | Run):
         source = load(str(source.path if isinstance(source, Run) else source))
         for notice in source.notices:
-            warnings.warn(notice, stacklevel=3)
-    loaded = source.loaded if isinstance(source, Writer) else source
+            warnings.warn(notice, stacklevel=4)
+    loaded = source if isinstance(source, Loaded) else source.loaded
     return Specimen(loaded.model, loaded.tokenizer, loaded)
 
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """A text as a model reads it.
+    """A text as a model reads it; an encoder-decoder also writes as it reads.
 
     Args:
         pieces: the text of each token.
@@ -144,7 +209,19 @@ class Reading:
 
     def trace(self, *names: str, edits: Sequence[Tap] = ()) -> Trace:
         """Record one pass over the text; see `recording.trace`."""
+        if isinstance(self.specimen.model, EncoderDecoder):
+            target = shifted(self.written, end_of(self.specimen.tokenizer))
+            return trace(self.specimen.model, target, names or ("logits",), edits, source=self.tokens)
         return trace(self.specimen.model, self.tokens, names or ("logits",), edits)
+
+    @cached_property
+    def written(self) -> Int[Tensor, "1 T"]:
+        """Return what an encoder-decoder makes of the text: each time the likeliest token, and the end."""
+        model, tokenizer = self.specimen.model, self.specimen.tokenizer
+        assert isinstance(model, EncoderDecoder)
+        rows = Rows.of([self.tokens[0].int().cpu().numpy()])
+        found = translate_rows(model, tokenizer, rows, Search(beam=1))[0]
+        return torch.tensor([[*found.ids, end_of(tokenizer)]], device=self.tokens.device)
 
     def log_probabilities(self, logits: Float[Tensor, "1 T V"]) -> Float[Tensor, "T V"]:
         """Return the log-probability of every next token at every position."""
@@ -168,26 +245,27 @@ def read(
     at_least: int = 1,
     beginning: int | None = None,
     whole: bool = False,
+    writes: bool = True,
 ) -> Reading:
-    """Return a text as a model reads it: the prompt, else the beginning of the run's validation part.
+    """Return a text as a model reads it: the prompt, else the beginning of the run's validation part, or its first row.
 
     A text that is longer than the context is read from its end, unless the whole is asked for.
 
     Args:
         at_least: how many tokens there have to be.
+        writes: see `specimen_of`.
         beginning: how much of the validation part is read; as much as the context holds unless given.
 
     Raises:
         UserError: the text is too short, has a character that the tokenizer refuses, or there is none.
     """
-    specimen = specimen_of(source)
-    if prompt is None:
+    specimen = specimen_of(source, writes=writes)
+    rows = specimen.rows() if prompt is None else []
+    if prompt is not None or rows:
+        ids = specimen.ids(rows[0] if prompt is None else prompt)
+    else:
         longest = WHOLE if whole else min(beginning or specimen.context_length, specimen.context_length)
         ids = specimen.validation()[:longest].tolist()
-    elif specimen.loaded is not None:
-        ids = list(Writer(specimen.loaded).read(prompt).ids)
-    else:
-        ids = prompt_ids(specimen.tokenizer, prompt)
     if len(ids) < at_least:
         raise UserError(
             f"The text has {counted(len(ids), 'token')}, and this takes at least {at_least}; give a longer one."

@@ -20,8 +20,10 @@ def token_vectors(specimen: Specimen) -> Float[Tensor, "V C"]:
     Raises:
         UserError: a module of the user's own has none under these names.
     """
+    # An encoder has a GPT's stack inside.
+    model = getattr(specimen.model, "body", specimen.model)
     for name in ("embedding", "table"):
-        found = getattr(specimen.model, name, None)
+        found = getattr(model, name, None)
         if isinstance(found, nn.Module) and isinstance(getattr(found, "weight", None), Tensor):
             weight: Tensor = found.weight  # type: ignore[assignment]
             return weight.detach().double().cpu()
@@ -37,6 +39,8 @@ def used_ids(specimen: Specimen, at_most: int) -> Int[Tensor, " N"]:
         counts = torch.bincount(torch.from_numpy(specimen.validation()), minlength=tokenizer.vocabulary_size)
     except UserError:
         return torch.tensor(ids[:at_most])
+    if specimen.rows():  # such runs do not note which ids their training rows lack
+        ids = [id_ for id_ in ids if counts[id_]]
     return torch.tensor(sorted(ids, key=lambda id_: -int(counts[id_]))[:at_most])
 
 

@@ -30,7 +30,7 @@ def analogy(source: Source, prompt: str | None = None, *, seed: int = 1) -> View
         prompt: three single tokens, such as "king - man + woman".
         seed: of the random triples.
     """
-    specimen = specimen_of(source)
+    specimen = specimen_of(source, writes=False)
     match = FORM.fullmatch((prompt or "").strip())
     if match is None:
         raise UserError('An analogy is asked for as three words, such as "king - man + woman".')

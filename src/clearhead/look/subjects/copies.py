@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from clearhead.core.errors import UserError
+from clearhead.core.words import counted
 from clearhead.generation.engine import Request, prompt_ids, write
 from clearhead.look.frame import view
 from clearhead.look.specimen import Source, quoted, specimen_of
@@ -37,10 +38,10 @@ def copies(source: Source, prompt: str | None = None, *, num_tokens: int = 600, 
     request = Request(prompt=prompt_ids(specimen.tokenizer, prompt or ""), num_tokens=num_tokens, seed=seed)
     sample = (prompt or "") + write(specimen.model, specimen.tokenizer, request)[0]
     found = find_copies(training_text(*origin), sample, SHORTEST)
-    lengths = np.zeros(len(sample), int)
+    lengths = np.full(len(sample), np.nan)
     for copy in found:
         here = slice(copy.start, copy.start + copy.length)
-        lengths[here] = np.maximum(lengths[here], copy.length)
+        lengths[here] = np.fmax(lengths[here], copy.length)
     longest = sorted(found, key=lambda copy: -copy.length)[:SHOWN]
     sources = excerpts(training_text(*origin), longest)
     arrays = {
@@ -51,7 +52,7 @@ def copies(source: Source, prompt: str | None = None, *, num_tokens: int = 600, 
         "words": ("copy", [one_line(sample[copy.start : copy.start + copy.length], EXCERPT) for copy in longest]),
         "source": ("copy", [one_line(text, 2 * EXCERPT) for text in sources]),
     }
-    share = (lengths > 0).mean() if len(lengths) else 0.0
+    share = np.isfinite(lengths).mean() if len(lengths) else 0.0
     longest_said = (
         f" The longest has {longest[0].length}, "
         f"{quoted(one_line(sample[longest[0].start :][: longest[0].length], 60))}, and comes from character "
@@ -60,8 +61,11 @@ def copies(source: Source, prompt: str | None = None, *, num_tokens: int = 600, 
         else ""
     )
     caption = (
-        f"Of {count(len(sample))} characters {percent(share)} lie inside {len(found)} stretches of {SHORTEST} "
-        f"characters or more that the training text has too.{longest_said}"
+        f"Of {count(len(sample))} characters {percent(share)} lie inside {counted(len(found), 'passage')} "
+        f"of {SHORTEST} characters or more that the training text has too.{longest_said}"
+        if found
+        else f"No passage of {SHORTEST} characters or more of the {count(len(sample))} stands in the training text: "
+        "nothing of this sample was learned by heart."
     )
     pictures = [Picture("chips", "the sample, by the length of the copy that a character lies in", ("inside_copy",))]
     if longest:

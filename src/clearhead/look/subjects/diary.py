@@ -78,8 +78,7 @@ def diary(source: Source, prompt: str | None = None, *, seed: int = 1) -> View:
 
 
 def spread_out(steps: list[int], at_most: int) -> list[int]:
-    """Return at most so many of the steps, first and last among them, each further from the last by about one "
-    f"factor."""
+    """Return at most so many of the steps, first and last among them, each about as many times the one before."""
     if len(steps) <= at_most:
         return steps
     low, high = max(1, steps[0]), steps[-1]

@@ -33,7 +33,7 @@ def dimensions(source: Source, *, dimension: int | None = None, other: str | Non
         other: another run with the same vocabulary.
         seed: of the random directions and shuffles.
     """
-    specimen = specimen_of(source)
+    specimen = specimen_of(source, writes=False)
     ids = used_ids(specimen, specimen.tokenizer.vocabulary_size)
     vectors, names = token_vectors(specimen)[ids], specimen.text(ids)
     every_class = classes(specimen)
@@ -106,7 +106,7 @@ def _compared(specimen: Specimen, other: str | None) -> str:
     """Return a sentence on a run with another seed: are its dimensions the same, and its neighbours?"""
     if other is None:
         return ""
-    second = specimen_of(other)
+    second = specimen_of(other, writes=False)
     if second.tokenizer.fingerprint != specimen.tokenizer.fingerprint:
         raise UserError(f"{other} has another vocabulary, so its vectors cannot be compared token by token.")
     ids = used_ids(specimen, specimen.tokenizer.vocabulary_size)

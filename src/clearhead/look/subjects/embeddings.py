@@ -27,7 +27,7 @@ def embeddings(source: Source, *, token: str | None = None, seed: int = 1) -> Vi
         token: whose neighbours are listed, instead of those of the commonest tokens.
         seed: of the random vectors.
     """
-    specimen = specimen_of(source)
+    specimen = specimen_of(source, writes=False)
     ids = used_ids(specimen, SHOWN)
     vectors, names = token_vectors(specimen)[ids], specimen.text(ids)
     every_class = classes(specimen)
@@ -48,7 +48,7 @@ def embeddings(source: Source, *, token: str | None = None, seed: int = 1) -> Vi
     ranks = [f"number {at + 1}" for at in range(alike.size(1))]
     labels = {"shown": names, "listed": [names[at] for at in listed], "nearest": ranks}
     pictures = [
-        Picture("scatter", f"the map: {100 * held.sum():.0f} % of the spread", ("point", "class")),
+        Picture("scatter", f"the map: two directions with {percent(held.sum())} of the spread", ("point", "class")),
         Picture("table", "nearest neighbours, with their cosines", ("listed_neighbour",)),
     ]
     if token is not None:
@@ -59,6 +59,7 @@ def embeddings(source: Source, *, token: str | None = None, seed: int = 1) -> Vi
         labels["like"] = [names[int(at)] for at in order]
         pictures[1] = Picture("bars", f"most like {quoted(token)}", ("cosine_with_token",))
     caption = (
+        f"{_twins(names, nearest)}"
         f"{percent(same_class(kinds, nearest))} of {len(ids)} tokens have a nearest neighbour of their own class, "
         f"against {percent(same_class(kinds, by_chance))} among random vectors. The mean cosine with the nearest is "
         f"{alike[:, 0].mean():.2f}, at random {control.mean():.2f}. Most alike are {_closest(names, alike, nearest)}."
@@ -73,6 +74,20 @@ def _listed(names: list[str], places: list[int], values: list[float]) -> list[st
 def same_class(kinds: list[str], nearest: Int[Tensor, "N R"]) -> float:
     """Return the share of tokens whose nearest neighbour is of their own class."""
     return sum(kinds[int(other)] == kind for kind, other in zip(kinds, nearest[:, 0], strict=True)) / len(kinds)
+
+
+def _twins(names: list[str], nearest: Int[Tensor, "N R"]) -> str:
+    """Return in a sentence how often a token's nearest neighbour is the same word in other letter case or spacing."""
+    plain = [name.strip().casefold() for name in names]
+    paired = [at for at, name in enumerate(plain) if name.isalpha() and plain.count(name) > 1]
+    if not paired:
+        return ""
+    met = sum(plain[int(nearest[at, 0])] == plain[at] for at in paired)
+    chance = sum(plain.count(plain[at]) - 1 for at in paired) / len(paired) / (len(names) - 1)
+    return (
+        f"Of {len(paired)} tokens that differ from another by letter case or a space, {met} have that one as nearest "
+        f"neighbour; chance gives {percent(chance)}. "
+    )
 
 
 def _closest(names: list[str], alike: Float[Tensor, "N R"], nearest: Int[Tensor, "N R"]) -> str:

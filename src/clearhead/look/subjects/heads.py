@@ -16,6 +16,7 @@ from clearhead.show.view import Picture, View
 BEGINNING = 24
 REPEATED = 24
 ROWS = 8
+ON_REPEATED = ("duplicate", "induction")
 CLEAR, EVEN = 0.4, 0.9
 """From which score on a head is called so: a mean weight, and a share of the largest entropy."""
 
@@ -35,34 +36,39 @@ def heads(source: Source, prompt: str | None = None, *, seed: int = 1) -> View:
     specimen = reading.specimen
     specimen.attention(0)
     tokens = reading.tokens if prompt is not None else windows(specimen, ROWS)
-    on_repeated = head_scores(specimen, repeated(specimen, seed))
-    scores = head_scores(specimen, tokens) | {kind: on_repeated[kind] for kind in ("duplicate", "induction")}
+    twice = repeated(specimen, seed)
+    on_repeated, repeated_chance = head_scores(specimen, twice), by_even_weights(twice.size(1))
+    scores = head_scores(specimen, tokens) | {kind: on_repeated[kind] for kind in ON_REPEATED}
+    chance = by_even_weights(tokens.size(1)) | {kind: repeated_chance[kind] for kind in ON_REPEATED}
     tags = tags_of(scores)
     names = [f"layer {layer} head {head}" for layer, head in np.ndindex(*tags.shape)]
     together = torch.stack(list(scores.values()))
     on_text = reading.trace("blocks.*.attn.pattern").layers("attn.pattern")
     arrays = {
         "score": ("kind layer head", together),
+        "score_of_even_weights": ("kind", [float(chance[kind]) for kind in scores]),
         "repeated_score": ("kind layer head", torch.stack([on_repeated[kind] for kind in scores])),
         "tag": ("which", tags.ravel()),
         "by_head": ("which kind", together.flatten(1).T),
         "pattern": ("layer head query key", torch.stack([pattern[0] for pattern in on_text])),
     }
     labels = {"kind": list(scores), "which": names, "query": reading.pieces, "key": reading.pieces}
-    caption = _caption(scores, tags.ravel().tolist(), names) + reading.note
+    caption = _caption(scores, chance, tags.ravel().tolist(), names) + reading.note
     return view("heads", arrays, caption, [Picture("table", "mean weights by kind", ("by_head", "tag"))], labels)
 
 
-def _caption(scores: dict[str, Float[Tensor, "L H"]], tags: list[str], names: list[str]) -> str:
+def _caption(
+    scores: dict[str, Float[Tensor, "L H"]], chance: dict[str, Float[Tensor, "1 1"]], tags: list[str], names: list[str]
+) -> str:
     tagged = [f"{name} ({tag})" for name, tag in zip(names, tags, strict=True) if tag]
     strongest = []
     for kind in ("previous", "first", "itself", "duplicate", "induction"):
         best = int(scores[kind].argmax())
-        strongest.append(f"{kind} {scores[kind].flatten()[best]:.2f} in {names[best]}")
+        strongest.append(f"{kind} {scores[kind].flatten()[best]:.2f} in {names[best]} ({float(chance[kind]):.2f})")
     clear = f"{len(tagged)} of {len(names)} heads have a clear habit{': ' if tagged else ''}{', '.join(tagged)}."
     return (
         f"{clear} Clear is a mean weight of at least {CLEAR}, or {EVEN} of the largest entropy. "
-        f"Strongest of each kind: {', '.join(strongest)}."
+        f"Strongest of each kind, with what even weights would give: {', '.join(strongest)}."
     )
 
 
@@ -79,9 +85,20 @@ def repeated(specimen: Specimen, seed: int) -> Int[Tensor, "B T"]:
 def head_scores(specimen: Specimen, tokens: Int[Tensor, "B T"]) -> dict[str, Float[Tensor, "L H"]]:
     """Return, by kind, how much weight each head puts there on average."""
     recorded = trace(specimen.model, tokens, ("blocks.*.attn.pattern",)).layers("attn.pattern")
-    patterns = torch.stack(recorded).double().cpu()
-    half = tokens.size(1) // 2
-    room = torch.arange(1, tokens.size(1) + 1, dtype=torch.float64).log()
+    return scores_of(torch.stack(recorded).double().cpu())
+
+
+def by_even_weights(length: int) -> dict[str, Float[Tensor, "1 1"]]:
+    """Return the scores of a head that takes the same from every place it may read."""
+    even = torch.ones(length, length, dtype=torch.float64).tril()
+    return scores_of((even / even.sum(dim=1, keepdim=True))[None, None, None])
+
+
+def scores_of(patterns: Float[Tensor, "L B H T T"]) -> dict[str, Float[Tensor, "L H"]]:
+    """Return, by kind, how much weight lies there on average."""
+    length = patterns.size(-1)
+    half = length // 2
+    room = torch.arange(1, length + 1, dtype=torch.float64).log()
 
     def behind(distance: int, first: int) -> Float[Tensor, "L H"]:
         """Return the mean weight so many places back, from a place on."""

@@ -129,5 +129,5 @@ def _context(source: Source, specimen: Specimen, prompt: str | None) -> list[Not
     except UserError:
         return []
     enough = useful_context(nats)
-    said = f"from {enough} of {specimen.context_length} tokens on, more brings under 0.01 nats"
+    said = f"from {enough} of {specimen.context_length} tokens on, reading more brings under 0.01 nats"
     return [Note("context", enough > specimen.context_length / 8, said)]

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from clearhead.core.errors import UserError
+from clearhead.core.words import counted
 from clearhead.generation.score import text_nats
 from clearhead.look.frame import view
 from clearhead.look.specimen import Source, read
@@ -27,28 +28,47 @@ def loss_by_position(source: Source, prompt: str | None = None) -> View:
     if number < 1:
         raise UserError(f"One whole window takes {length + 1} tokens, and the text has {len(ids)}; give a longer one.")
     nats = text_nats(specimen.model, ids[: number * length + 1], end=specimen.document_end)
-    by_position = nats.reshape(number, length).mean(axis=0)
+    windows = nats.reshape(number, length)
+    by_position, ranges = windows.mean(axis=0), doublings(length)
+    means = np.array([by_position[first - 1 : last].mean() for first, last in ranges])
     arrays = {
         "nats": ("read", by_position),
-        "standard_error": ("read", nats.reshape(number, length).std(axis=0) / np.sqrt(number)),
+        "standard_error": ("read", windows.std(axis=0) / np.sqrt(number)),
+        "mean": ("range", means),
     }
-    quarter = max(1, length // 4)
-    enough = useful_context(by_position)
+    labels = {
+        "read": [str(place) for place in range(1, length + 1)],
+        "range": [f"{first}-{last}" if last > first else str(first) for first, last in ranges],
+    }
+    said = f"{means[-1]:.3f} with {labels['range'][-1]} read"
     caption = (
-        f"On {number} windows of {length} tokens the first token of a window costs {by_position[0]:.3f} nats, the last "
-        f"quarter {by_position[-quarter:].mean():.3f}, the whole {by_position.mean():.4f}. From {enough} tokens on, "
-        f"what is read further back brings less than {ENOUGH} nats on average."
+        f"On {number} windows of {length} tokens a token costs {means[0]:.3f} nats where one was read, {said}, "
+        f"and {by_position.mean():.4f} on average. {what_helps(by_position, length)}"
     )
-    labels = {"read": [str(place) for place in range(1, length + 1)]}
-    pictures = [Picture("lines", "cost in nats by tokens read", ("nats",))]
+    pictures = [
+        Picture("bars", "mean cost in nats, by how many tokens were read", ("mean",)),
+        Picture("lines", "cost in nats by tokens read, place by place", ("nats",)),
+    ]
     return view("loss-by-position", arrays, caption, pictures, labels)
 
 
-def useful_context(by_position: Float[np.ndarray, " T"]) -> int:
-    """Return after how many tokens the rest of the window is cheaper by less than `ENOUGH` nats than what follows next.
+def doublings(length: int) -> list[tuple[int, int]]:
+    """Return ranges of numbers of tokens, each about as long as all before it: 1, 2, 3 to 4, 5 to 8 and so on."""
+    ends = [2**power for power in range(length.bit_length()) if 2**power < length] + [length]
+    return [(before + 1, end) for before, end in zip([0, *ends], ends, strict=False)]
 
-    The mean of all places from there on is compared with that of the last quarter.
-    """
-    last = by_position[-max(1, len(by_position) // 4) :].mean()
-    means = np.cumsum(by_position[::-1])[::-1] / np.arange(len(by_position), 0, -1)
-    return int(np.argmax(means - last < ENOUGH)) + 1
+
+def useful_context(by_position: Float[np.ndarray, " T"]) -> int:
+    """Return from how many tokens on no longer range of tokens read is cheaper by `ENOUGH` nats."""
+    ranges = doublings(len(by_position))
+    means = np.array([by_position[first - 1 : last].mean() for first, last in ranges])
+    best_later = np.minimum.accumulate(means[::-1])[::-1]
+    return ranges[int(np.argmax(means - best_later < ENOUGH))][0]
+
+
+def what_helps(by_position: Float[np.ndarray, " T"], length: int) -> str:
+    """Return in a sentence how far back reading is worth it."""
+    enough = useful_context(by_position)
+    if enough == doublings(length)[-1][0]:
+        return f"The last doubling of what was read still brought {ENOUGH} nats or more: a longer context may help."
+    return f"From {counted(enough, 'token')} on, reading more brings less than {ENOUGH} nats."

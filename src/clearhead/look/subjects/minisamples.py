@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 
 from clearhead.look.frame import view
 from clearhead.look.specimen import Source, quoted, read
-from clearhead.show.readable import visible
+from clearhead.show.readable import percent, visible
 from clearhead.show.view import Picture, View
 
 SHOWN_CONTEXT = 28
@@ -38,14 +40,10 @@ def minisamples(source: Source, prompt: str | None = None) -> View:
     costliest = int(nats.argmax())
     caption = (
         f"{len(reading)} tokens are {len(nats)} examples, learned from together. Their mean cost is {nats.mean():.4f} "
-        f"nats, the loss of this row; guessing among {logits.size(-1)} tokens would cost {_guessing(logits.size(-1))}. "
+        f"nats, the loss of this row; guessing among {logits.size(-1)} would cost {math.log(logits.size(-1)):.3f}. "
         f"{int((guesses == targets).sum())} of {len(nats)} next tokens are the model's first guess. The costliest is "
         f"{quoted(reading.pieces[costliest + 1])} at position {costliest + 1}, which it gave "
-        f"{100 * (-nats[costliest]).exp():.2g} %.{reading.note}"
+        f"{percent((-nats[costliest]).exp(), 2)}.{reading.note}"
     )
     shown = ("context", "target", "probability", "nats", "guess", "probability_of_guess")
     return view("minisamples", arrays, caption, [Picture("table", "what is read, and what comes", shown)], {})
-
-
-def _guessing(vocabulary_size: int) -> str:
-    return f"{torch.tensor(float(vocabulary_size)).log():.3f}"

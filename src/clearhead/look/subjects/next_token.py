@@ -110,8 +110,10 @@ def _caption(
         said += (
             f" The filters leave {int(left.sum())} of {len(final)} tokens, which held {percent(model[left].sum(), 1)}."
         )
-    most = int(drawn.argmax())
+    first = int(final.argmax())
+    low, share = float(final[:first].sum()), float(final[first])
     return said + (
-        f" Of {count(draws)} draws {count(int(drawn[most]))} gave the token most drawn, "
-        f"and {percent(final[most], 1)} were to be expected."
+        f" Of {count(draws)} draws {percent(drawn[first] / draws, 1)} gave the likeliest, and {percent(share, 1)} were "
+        f"to be expected: that is the luck of a draw, it comes where the uniform number lies between {low:.3f} and "
+        f"{low + share:.3f}."
     )

@@ -9,12 +9,18 @@ from clearhead.look.specimen import Source, specimen_of
 from clearhead.show.readable import count, percent
 from clearhead.show.view import Picture, View
 
-PARTS = {"attention_norm": "norms", "feed_forward_norm": "norms", "feed_forward": "feed-forward"}
+PARTS = {
+    "attention_norm": "norms",
+    "feed_forward_norm": "norms",
+    "cross_norm": "norms",
+    "feed_forward": "feed-forward",
+    "cross": "cross-attention",
+}
 
 
 def parameters(source: Source) -> View:
     """Show every trained number by the part it belongs to, with the spread of its values and its role."""
-    specimen = specimen_of(source)
+    specimen = specimen_of(source, writes=False)
     named = dict(specimen.model.named_parameters())
     roles = specimen.model.roles() if hasattr(specimen.model, "roles") else {}  # type: ignore[operator]
     by_part: dict[str, int] = {}
@@ -28,23 +34,33 @@ def parameters(source: Source) -> View:
         "role": ("name", [roles.get(name, "") for name in named]),
         "deviation": ("name", [float(parameter.detach().float().std(correction=0)) for parameter in named.values()]),
     }
-    total, largest = sum(by_part.values()), max(by_part, key=lambda part: by_part[part])
+    total, kinds = sum(by_part.values()), by_kind(by_part)
+    shares = ", ".join(f"{kind} {percent(number / total, 1)}" for kind, number in kinds.items())
     buffers = sum(buffer.numel() for buffer in specimen.model.buffers())
     caption = (
-        f"{count(total)} parameters in {len(named)} tensors; {largest} has most of them, "
-        f"{percent(by_part[largest] / total)}. {count(buffers)} further numbers are buffers: stored, but not trained."
+        f"{count(total)} parameters in {len(named)} tensors. All layers together: {shares}. {count(buffers)} further "
+        "numbers are buffers: stored, but not trained."
     )
     pictures = [
-        Picture("bars", "parameters by part", ("parameters", "share")),
+        Picture("bars", "parameters by part", ("parameters",)),
         Picture("table", "tensor by tensor", ("shape", "numbers", "role", "deviation")),
     ]
     return view("parameters", arrays, caption, pictures, {"part": list(by_part), "name": list(named)})
 
 
 def part_of(name: str) -> str:
-    """Return the part of a model that a parameter belongs to: `layer 0 attention` for "
-    f"`blocks.0.attention.key.weight`."""
-    inside = re.match(r"blocks\.(\d+)\.(\w+)", name)
-    if inside:
-        return f"layer {inside[1]} {PARTS.get(inside[2], inside[2])}"
-    return name.split(".", maxsplit=1)[0].replace("_", " ")
+    """Return the part of a model that a parameter belongs to: for `blocks.0.attention.key.weight` layer 0 attention."""
+    inside = re.match(r"(encoder\.|body\.)?(?:blocks\.(\d+)\.(?:block\.)?)?(\w+)", name)
+    assert inside is not None
+    part = PARTS.get(inside[3], inside[3].replace("_", " "))
+    layer = "" if inside[2] is None else f"layer {inside[2]} "
+    return f"{'encoder ' if inside[1] == 'encoder.' else ''}{layer}{part}"
+
+
+def by_kind(by_part: dict[str, int]) -> dict[str, int]:
+    """Return parts of all layers together, the largest first."""
+    found: dict[str, int] = {}
+    for part, number in by_part.items():
+        kind = re.sub(r"layer \d+ ", "", part)
+        found[kind] = found.get(kind, 0) + number
+    return dict(sorted(found.items(), key=lambda pair: -pair[1]))

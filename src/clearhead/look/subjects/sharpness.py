@@ -14,6 +14,7 @@ from clearhead.look.interventions import sharpened
 from clearhead.look.recording import trace
 from clearhead.look.specimen import Source, read, windows
 from clearhead.look.subjects.attention import entropy
+from clearhead.show.readable import percent
 from clearhead.show.view import Picture, View
 
 ALPHAS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
@@ -46,8 +47,8 @@ def sharpness(source: Source, prompt: str | None = None) -> View:
         f"On {tokens.numel()} tokens the model costs {losses[now]:.3f} nats. With even weights (alpha 0) it costs "
         f"{losses[zero]:.3f}, unscaled (alpha √{width} = {math.sqrt(width):.2f}) {losses[unscaled]:.3f}; of those "
         f"tried, alpha {alphas[best]:g} is best with {losses[best]:.3f}. Its rows have "
-        f"{100 * evenness[now].mean():.0f} % of the largest entropy. At alpha 0 softmax, a loop over means and tril @ "
-        f"x differ by at most {gap:.1g}."
+        f"{percent(evenness[now].mean())} of the largest entropy. At alpha 0 softmax, a loop over means and tril @ x "
+        f"differ by at most {gap:.1g}."
     )
     labels = {"alpha": [f"{alpha:.3g}" for alpha in alphas]}
     return view("sharpness", arrays, caption, [Picture("bars", "what alpha does", ("loss", "evenness"))], labels)

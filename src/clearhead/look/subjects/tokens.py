@@ -21,7 +21,7 @@ def tokens(source: Source, prompt: str | None = None) -> View:
 
     Where the run has a validation part, tokens are tinted by their share of it, else by their length in bytes.
     """
-    reading = read(source, prompt, whole=prompt is not None)
+    reading = read(source, prompt, whole=prompt is not None, writes=False)
     specimen, tokenizer = reading.specimen, reading.specimen.tokenizer
     ids = reading.tokens[0].cpu().numpy()
     lengths = tokenizer.byte_lengths[ids]

@@ -39,6 +39,7 @@ def walk(source: Source, prompt: str | None = None, *, position: int = -1) -> Vi
     best = probabilities.topk(min(LIKELIEST, len(probabilities)))
     arrays = {
         "vector": ("stage channel", padded),
+        "relative": ("stage channel", padded / sizes[:, None]),
         "size": ("stage", sizes),
         "formula": ("stage", [MEANINGS.get(_short(name), ("", ""))[1] for name in names]),
         "numbers": ("stage", [len(vector) for vector in vectors]),
@@ -55,7 +56,7 @@ def walk(source: Source, prompt: str | None = None, *, position: int = -1) -> Vi
         f"{percent(best.values[0], 1)}.{reading.note}"
     )
     pictures = [
-        Picture("map", "the vector at each stage", ("vector",)),
+        Picture("map", "the vector at each stage, divided by its size", ("relative",)),
         Picture("table", "how large it is, and what made it", ("size", "numbers", "formula")),
         Picture("bars", "the likeliest next tokens", ("probability",)),
     ]

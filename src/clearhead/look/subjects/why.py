@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float64
 from torch import Tensor
@@ -56,11 +58,14 @@ def why(
         "difference": ("difference", [difference]),
     }
     most = " and ".join(f"{name} ({parts[name]:+.3f})" for name in ranked[:2])
+    logits = recorded.logits[0, place].double()
+    real = float(logits[chosen] - logits[other])
+    capped = f" The soft-cap brings {difference:.3f} down to that." if model.config.logit_softcap else ""
     caption = (
         f"After {quoted(''.join(reading.pieces[max(0, place - 11) : place + 1]))} the logit of {quoted(texts[0])} is "
-        f"{difference:.3f} above that of {quoted(texts[1])}, which makes it {torch.tensor(difference).exp():.1f} "
-        f"times as likely{' before the soft-cap' if model.config.logit_softcap else ''}. The {len(parts)} parts sum to "
-        f"{sum(parts.values()):.3f}; most is said by {most}.{_said_of(without, reading)}{reading.note}"
+        f"{real:.3f} above that of {quoted(texts[1])}, which makes it {math.exp(real):.1f} times as likely.{capped} "
+        f"The {len(parts)} parts sum to {sum(parts.values()):.3f}; most is said by {most}."
+        f"{_said_of(without, reading)}{reading.note}"
     )
     labels = {"part": ranked, "ledger": shown, "token": reading.pieces[: place + 1]}
     title = f"for {quoted(texts[0])} (right) or {quoted(texts[1])} (left)"
