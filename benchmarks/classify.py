@@ -24,11 +24,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 
-from clearhead.core.config import merge
 from clearhead.text.config import TextConfig
 from clearhead.text.records import Row, named_input, read_rows
 from clearhead.training import fit
-from clearhead.training.config import ClassifyTaskConfig
+from clearhead.training.config import ClassifyTaskConfig, override
 from clearhead.training.labelled import columns_of
 from clearhead.training.recipes import recipe
 
@@ -68,7 +67,9 @@ def regression(training: str, validation: str) -> dict[str, Any]:
 
 def train(training: str, validation: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Train one encoder and return its figures after the last step."""
-    config = merge(recipe("classify"), {**changes, "task.validation": [str(Path(validation).absolute())]})
+    config = override(
+        recipe("classify"), {"train.patience": 0, **changes, "task.validation": [str(Path(validation).absolute())]}
+    )
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="clearhead-benchmark-") as folder:
         session = fit.create([training], config, Path(folder) / "run")

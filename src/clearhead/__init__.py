@@ -37,8 +37,8 @@ def train(
     Raises:
         clearhead.core.errors.UserError: something in the call has to be mended; the message says what.
     """
-    from clearhead.core.config import merge
     from clearhead.show import report
+    from clearhead.training.config import override
     from clearhead.training.fit import train_run
     from clearhead.training.plan import planner
     from clearhead.training.recipes import default_recipe, recipe
@@ -48,7 +48,7 @@ def train(
     if minutes is not None:
         changes["train.minutes"] = minutes
     chosen = preset or default_recipe(str(changes.get("task.kind", "lm")), named=bool(texts))
-    plan = None if preset else planner(merge(recipe(chosen), changes), [changes])
+    plan = None if preset else planner(override(recipe(chosen), changes), [changes])
     path = None if run is None else Path(run)
     trained = train_run(texts, preset=chosen, changes=changes, path=path, plan=plan)
     report.write(trained.path)

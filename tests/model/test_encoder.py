@@ -148,3 +148,14 @@ def test_padded_masks_are_both_masks_at_once() -> None:
     assert Padded(Full(), lengths).looks_ahead(2)
     assert not Padded(Causal(), lengths).looks_ahead(2)
     assert not Padded(Causal(), lengths).is_causal_square(5, 5)
+
+
+def test_tokens_are_hidden_in_training_alone() -> None:
+    model = encoder(dataclasses.replace(CONFIG, dropout=0.0, token_dropout=0.9))
+    text = tokens()
+    read = model(text)
+    assert torch.equal(model(text), read)
+    model.train()
+    assert not torch.equal(model(text), read)
+    with pytest.raises(ValueError, match="token_dropout must be at least 0 and below 1"):
+        dataclasses.replace(CONFIG, token_dropout=1.0)

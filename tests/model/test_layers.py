@@ -12,7 +12,16 @@ from torch import Tensor, nn
 from clearhead.model.attention import Attention, explicit
 from clearhead.model.cache import new_slot
 from clearhead.model.config import FeedForwardConfig, LayerNormConfig, RMSNormConfig, SwiGLUConfig
-from clearhead.model.layers import Block, Dropout, FeedForward, ShortConvolution, SwiGLU, build_feed_forward, build_norm
+from clearhead.model.layers import (
+    Block,
+    Dropout,
+    FeedForward,
+    ShortConvolution,
+    SwiGLU,
+    TokenDropout,
+    build_feed_forward,
+    build_norm,
+)
 from clearhead.model.masks import Causal
 from clearhead.model.positions import Positions
 
@@ -224,3 +233,13 @@ def test_what_dropout_drops_gets_no_gradient() -> None:
     assert x.grad is not None
     assert torch.equal(x.grad * x.detach(), out.detach())
     assert torch.equal(x.grad == 0, out.detach() == 0)
+
+
+def test_token_dropout_hides_whole_tokens_in_training_alone() -> None:
+    torch.manual_seed(3)
+    x, hide = torch.rand(101, 53, 7) + 1, TokenDropout(0.3)
+    out = hide(x)
+    hidden = (out == 0).any(dim=-1)
+    assert 0.28 < hidden.float().mean() < 0.32
+    assert torch.equal(out, torch.where(hidden[..., None], 0.0, x))
+    assert torch.equal(hide.eval()(x), x)

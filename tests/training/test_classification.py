@@ -24,7 +24,7 @@ from clearhead.text.batches import Batch
 from clearhead.text.tales_sentiment import sentiments
 from clearhead.training import fit, labelled
 from clearhead.training.classification import ClassificationTask, label_loss, spread_rows
-from clearhead.training.config import RunConfig
+from clearhead.training.config import RunConfig, override
 from clearhead.training.loop import to_tensors
 from clearhead.training.recipes import default_recipe, recipe
 from clearhead.training.session import Session
@@ -52,7 +52,7 @@ def table(place: Path) -> Path:
 
 
 def small(**changes: Any) -> RunConfig:
-    return merge(recipe("classify"), {**SMALL, **changes})
+    return override(recipe("classify"), {**SMALL, **changes})
 
 
 def create(table: Path, config: RunConfig | None = None, **keywords: Any) -> Session:

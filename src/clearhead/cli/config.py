@@ -18,8 +18,9 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
     parser.add_argument("--list", action="store_true", help="name the presets")
     parser.add_argument("--json", action="store_true", help="print as JSON")
     args = parser.parse(rest)
-    from clearhead.core.config import merge, parse_flags, to_dict
+    from clearhead.core.config import parse_flags, to_dict
     from clearhead.core.toml import load_toml, to_toml
+    from clearhead.training.config import override
     from clearhead.training.recipes import RECIPES, recipe
 
     if args.list:
@@ -31,8 +32,8 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
         return 0
     config = recipe(args.preset)
     if args.config:
-        config = merge(config, load_toml(Path(args.config)))
-    config = merge(config, parse_flags(pairs))
+        config = override(config, load_toml(Path(args.config)))
+    config = override(config, parse_flags(pairs))
     if args.json:
         print_json(to_dict(config))
     else:

@@ -35,14 +35,14 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
         parser.add_argument(f"--{flag}", metavar="N" if flag in ("minutes", "threads") else "NAME", help=help_)
     parser.add_argument("--json", action="store_true", help="print as JSON")
     args = parser.parse(rest)
-    from clearhead.core.config import merge
     from clearhead.text.origin import read_texts
+    from clearhead.training.config import override
     from clearhead.training.fit import choose_runtime
     from clearhead.training.plan import choose
     from clearhead.training.recipes import recipe
 
     settings = layers(args, pairs)
-    config = functools.reduce(merge, settings, recipe("modern"))
+    config = functools.reduce(override, settings, recipe("modern"))
     if config.task.kind != "lm":
         raise UserError(f"Plans are for language models; --task {config.task.kind} trains without one.")
     choice = choose(read_texts(args.texts, config.text), settings, choose_runtime(config))

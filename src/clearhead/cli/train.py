@@ -33,7 +33,6 @@ SHORT_FLAGS = {
     "device": "train.device",
     "threads": "train.threads",
 }
-BUDGETS = ("steps", "tokens", "epochs", "minutes")
 RESUME_FLAGS = ("steps", "threads", "device")
 
 EXIT_CODES = {"non_finite": 3, "error": 1}
@@ -60,7 +59,7 @@ def add_arguments(parser: Parser) -> None:
     add("--preset", metavar="NAME", help="named settings; without, a timed run is planned (see clearhead plan)")
     add("--config", metavar="FILE", help="settings as TOML, over the preset")
     add("--run", metavar="DIR", help="where the run is kept; without it, a new folder below ./runs")
-    for name in BUDGETS:
+    for name in ("steps", "tokens", "epochs", "minutes"):
         add(f"--{name}", metavar="N", help=f"the length of the run in {name}{' (2)' if name == 'minutes' else ''}")
     add("--stop-after", type=positive, metavar="N", help="end after step N, leaving the plan as it is")
     add("--seed", metavar="N", help="what weights, order and dropout are drawn from (1)")
@@ -101,12 +100,8 @@ def layers(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> list[dict[
     """Return what is set over the preset, in the order in which it holds: the file, then flags."""
     from clearhead.core.toml import load_toml
 
-    changes = changes_of(args, pairs)
     found = [load_toml(Path(args.config))] if args.config else []
-    if any(budget in changes.get("train", {}) for budget in BUDGETS):
-        # A flag's budget takes the place of the file's.
-        found.append({"train": dict.fromkeys(BUDGETS)})
-    return [*found, changes]
+    return [*found, changes_of(args, pairs)]
 
 
 def task_of(found: list[dict[str, Any]]) -> str:
@@ -117,12 +112,12 @@ def task_of(found: list[dict[str, Any]]) -> str:
 
 def settings(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> tuple[RunConfig, bool]:
     """Return the run's settings (preset, then file, then flags), and whether the context length was named."""
-    from clearhead.core.config import merge
+    from clearhead.training.config import override
     from clearhead.training.recipes import default_recipe, recipe
 
     found = layers(args, pairs)
     preset = args.preset or default_recipe(task_of(found), named=bool(args.texts))
-    return functools.reduce(merge, found, recipe(preset)), "context_length" in found[-1].get("model", {})
+    return functools.reduce(override, found, recipe(preset)), "context_length" in found[-1].get("model", {})
 
 
 def created(args: argparse.Namespace, pairs: list[tuple[str, str]], path: Path | None) -> Session:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from clearhead.core.ranges import nearest_divisors, require_above_zero, require_positive, require_share
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LearnedConfig:
@@ -392,8 +394,7 @@ class GptConfig:
             )
         self._require_room_for_positions()
         self._require_parts_that_fit()
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout must be at least 0 and below 1, not {self.dropout}.")
+        require_share("dropout", self.dropout)
         if self.logit_softcap is not None:
             require_above_zero("logit_softcap", self.logit_softcap)
 
@@ -471,21 +472,3 @@ class LstmConfig:
 
 ModelConfig = GptConfig | BigramConfig | LstmConfig
 """The models that predict a text from itself; `model.family_config` has the others."""
-
-
-def require_positive(name: str, value: int) -> None:
-    """Raise a ValueError that names a size which must be at least 1."""
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, not {value}.")
-
-
-def require_above_zero(name: str, value: float) -> None:
-    """Raise a ValueError that names a number which must lie above 0."""
-    if not value > 0.0:
-        raise ValueError(f"{name} must be above 0, not {value}.")
-
-
-def nearest_divisors(number: int, wanted: int) -> str:
-    """Name the two divisors of `number` that lie closest to `wanted`."""
-    divisors = sorted((d for d in range(1, number + 1) if number % d == 0), key=lambda d: abs(d - wanted))
-    return " and ".join(str(divisor) for divisor in sorted(divisors[:2]))

@@ -6,6 +6,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from clearhead.model.family_config import EncoderConfig, FullConfig
+from clearhead.model.layers import TokenDropout
 from clearhead.model.masks import Full, Mask, build_mask
 from clearhead.model.tap import Tap
 from clearhead.model.transformer import GPT
@@ -26,6 +27,7 @@ class Encoder(nn.Module):
         self.vocabulary_size = vocabulary_size
         self.mask = Full() if isinstance(config.mask, FullConfig) else build_mask(config.mask)
         self.body = GPT(config.body, vocabulary_size)
+        self.body.dropout = nn.Sequential(TokenDropout(config.token_dropout), self.body.dropout)
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(config.width, config.classes)
         nn.init.zeros_(self.classifier.weight)

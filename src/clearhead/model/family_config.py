@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from clearhead.core.ranges import require_positive, require_share
 from clearhead.model.config import (
     CausalConfig,
     FeedForwardConfig,
@@ -15,7 +16,6 @@ from clearhead.model.config import (
     RMSNormConfig,
     RotaryConfig,
     SwiGLUConfig,
-    require_positive,
 )
 
 
@@ -40,6 +40,7 @@ class EncoderConfig:
         convolution: each feed-forward layer reads, channel by channel, a weighted sum of this many latest positions;
             1 reads the position alone.
         dropout: the share of each residual branch, of the embedding and of the mean that is dropped in training.
+        token_dropout: the share of a text's tokens that are hidden in training.
     """
 
     kind: Literal["encoder"] = "encoder"
@@ -55,8 +56,10 @@ class EncoderConfig:
     convolution: int = 1
     kernel: Literal["fused", "explicit", "flex"] = "fused"
     dropout: float = 0.1
+    token_dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        require_share("token_dropout", self.token_dropout)
         if self.num_classes is not None and self.num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, not {self.num_classes}.")
         _ = self.body

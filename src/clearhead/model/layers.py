@@ -63,6 +63,23 @@ class Dropout(nn.Dropout):
         return input * kept.to(input.dtype).mul_(256 / (256 - dropped))
 
 
+class TokenDropout(nn.Module):
+    """In training, hide each token with a probability, so that no word decides alone: its vector becomes zero.
+
+    What is kept is not scaled, since norms follow. Source: Iyyer et al. 2015, section 3.1 (word dropout).
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
+        """Return the vectors, some of them hidden."""
+        if not self.training or not self.probability:
+            return x
+        return x * (torch.rand(x.shape[:2], device=x.device) >= self.probability)[..., None]
+
+
 def random_bytes(shape: torch.Size) -> UInt8[Tensor, "*rows C"]:
     """Draw bytes on the CPU, eight at a time."""
     words = torch.empty(-(-shape.numel() // 8), dtype=torch.int64).random_(-(2**63), None)

@@ -57,7 +57,7 @@ class GPT(nn.Module):
         )
         self.embedding = build_embedding(config, vocabulary_size, self.positions.token_width(config.width))
         self.embedding_norm = build_norm(config.norm, config.width) if config.embedding_norm else nn.Identity()
-        self.dropout = Dropout(config.dropout)
+        self.dropout: nn.Module = Dropout(config.dropout)
         self.blocks = nn.ModuleList(build_block(config) for _ in range(config.num_layers))
         self.final_norm = build_norm(config.norm, config.width)
         self.unembedding = nn.Linear(config.width, vocabulary_size, bias=False)

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
+from clearhead.core.config import merge
+from clearhead.core.ranges import require_above_zero, require_not_negative, require_positive, require_share
 from clearhead.core.words import counted
-from clearhead.model.config import GptConfig, require_above_zero, require_positive
+from clearhead.model.config import GptConfig
 from clearhead.model.family_config import AnyModelConfig
 from clearhead.text.config import TextConfig, TokenizerConfig
 
-
-def require_not_negative(name: str, value: int | float) -> None:
-    """Raise a ValueError that names a number which must not lie below 0."""
-    if value < 0:
-        raise ValueError(f"{name} must be 0 or more, not {value}.")
-
-
-def require_share(name: str, value: float) -> None:
-    """Raise a ValueError that names a number which must lie between 0 and 1, without 1."""
-    if not 0.0 <= value < 1.0:
-        raise ValueError(f"{name} must be at least 0 and below 1, not {value}.")
+LENGTHS = ("steps", "tokens", "epochs", "minutes")
+"""The settings of `train` that say how long a run is; one of them is given."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -231,7 +225,7 @@ class TrainConfig:
     sample_tokens: int = 200
 
     def __post_init__(self) -> None:
-        given = [name for name in ("steps", "tokens", "epochs", "minutes") if getattr(self, name) is not None]
+        given = [name for name in LENGTHS if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"give only one of steps, tokens, epochs and minutes, not {' and '.join(given)}.")
         positive = [*given, "sequences_per_step", "micro_batches", "clip_norm", "sample_tokens"]
@@ -303,8 +297,7 @@ class TranslateTaskConfig:
     label_smoothing: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.label_smoothing < 1.0:
-            raise ValueError(f"label_smoothing must be at least 0 and below 1, not {self.label_smoothing}.")
+        require_share("label_smoothing", self.label_smoothing)
 
 
 TaskConfig = LanguageTaskConfig | ClassifyTaskConfig | TranslateTaskConfig
@@ -325,3 +318,19 @@ class RunConfig:
     optimizer: OptimizerConfig = field(default_factory=MuonConfig)
     schedule: ScheduleConfig = field(default_factory=LinearConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def override(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
+    """Return settings with changes over them; a length that the changes name takes the place of the one before.
+
+    Args:
+        changes: by nested or dotted names.
+
+    Raises:
+        UserError: the sentence names the dotted key of the first mistake.
+    """
+    train = changes.get("train")
+    nested = train if isinstance(train, Mapping) else {}
+    if any(f"train.{length}" in changes or length in nested for length in LENGTHS):
+        config = merge(config, {"train": dict.fromkeys(LENGTHS)})
+    return merge(config, changes)

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from clearhead.core import run as runs
-from clearhead.core.config import build, merge, to_dict
+from clearhead.core.config import build, to_dict
 from clearhead.core.errors import UserError
 from clearhead.core.events import Event, Planned, Stopped, Warned, read, record
 from clearhead.core.files import lock
@@ -26,7 +26,7 @@ from clearhead.model.family_config import as_language_model
 from clearhead.store import checkpoint
 from clearhead.text.corpus import Corpus
 from clearhead.training import devices, preflight
-from clearhead.training.config import RunConfig
+from clearhead.training.config import RunConfig, override
 from clearhead.training.loop import steps
 from clearhead.training.recipes import recipe
 from clearhead.training.schedule import Plan
@@ -299,7 +299,7 @@ def train_run(
     """Train a new run to its end and return it; the whole of `clearhead train` without the display."""
     session = create(
         texts,
-        merge(recipe(preset), changes),
+        override(recipe(preset), changes),
         path,
         fixed_context="model.context_length" in changes,
         command="clearhead.train",

@@ -19,7 +19,7 @@ from clearhead.text.corpus import Corpus
 from clearhead.text.split import Split, split
 from clearhead.text.tokenizer import train_tokenizer
 from clearhead.training import devices
-from clearhead.training.config import RunConfig, TrainConfig
+from clearhead.training.config import RunConfig, TrainConfig, override
 from clearhead.training.dataset import knowing_every_character
 from clearhead.training.expectation import Expectation, TextMeasure, expect, is_covered, measure_text
 from clearhead.training.fit import DEFAULT_MINUTES, Planner
@@ -201,7 +201,7 @@ def propose(settings: Sequence[Mapping[str, Any]]) -> list[Proposal]:
     for size, tokenizer, dropout in itertools.product(range(len(SIZES)), TOKENIZERS, DROPOUTS):
         changes = {**tokenizer, **SIZES[size], "model.dropout": dropout, "train.patience": 0}
         try:
-            config = functools.reduce(merge, [changes, *settings], recipe(PRESET))
+            config = functools.reduce(override, [changes, *settings], recipe(PRESET))
         except UserError as error:
             # Width 160 cannot be divided among 3 heads, but among 4.
             refusal = refusal or error

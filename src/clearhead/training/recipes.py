@@ -106,7 +106,24 @@ def llama() -> RunConfig:
 
 
 def classify() -> RunConfig:
-    """For labelled texts: an encoder of two layers over words."""
+    """For labelled texts: an encoder of one layer over words, three of ten hidden, read ten times."""
+    return RunConfig(
+        task=ClassifyTaskConfig(),
+        tokenizer=WordConfig(),
+        model=EncoderConfig(num_layers=1, dropout=0.3, token_dropout=0.3),
+        optimizer=MuonConfig(
+            learning_rate=0.001,
+            embedding_learning_rate=0.001,
+            head_learning_rate=0.001,
+            gain_learning_rate=0.0001,
+        ),
+        schedule=LinearConfig(),
+        train=TrainConfig(sequences_per_step=32, epochs=10.0),
+    )
+
+
+def classify_tales() -> RunConfig:
+    """For the sentences of the built-in tales' world: an encoder of two layers over words."""
     return RunConfig(
         task=ClassifyTaskConfig(),
         tokenizer=WordConfig(),
@@ -161,13 +178,14 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "gpt2-124m": gpt2_124m,
     "llama": llama,
     "classify": classify,
+    "classify-tales": classify_tales,
     "translate": translate,
     "translate-tales": translate_tales,
 }
 
 DEFAULTS = {
     "lm": ("modern", "tales"),
-    "classify": ("classify", "classify"),
+    "classify": ("classify", "classify-tales"),
     "translate": ("translate", "translate-tales"),
 }
 """For each task the preset for data that are named, and the one for the built-in data."""
