@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from clearhead.show.palette import LINES, Scale
-from clearhead.show.readable import one_line, visible
+from clearhead.show.readable import label, one_line, visible
 
 if TYPE_CHECKING:
     from clearhead.show.view import Array, Panel, View
@@ -26,9 +27,13 @@ _INK = "#1c1b19"
 _INHERITED = "#010203"  # stands for the page's text colour until the SVG is written; no drawing uses it otherwise
 _MASKED = "#8b8881"
 _MOST_COLUMNS = 6
-_FEW = 2  # up to so many maps are drawn large, with labels; more are thumbnails
-_LABEL_LENGTH = 14
+_FEW = 4  # up to so many maps are drawn large, with labels; more are thumbnails
+_WIDEST = 9.0  # large maps stand side by side where they fit
+_LABEL_LENGTH = 20
 _LABEL_INCHES = 0.16
+_CHARACTER_INCHES = 0.075
+_TITLE_LINE_INCHES = 0.16
+_LONG_NAME = 8  # bars with longer names lie on their side
 _LINE_CHARACTERS = 72
 _CELL_LENGTH = 40
 
@@ -43,16 +48,23 @@ def draw(view: View, panels: Sequence[Panel] | None = None, *, ink: str = _INK) 
         panels = view.panels() if panels is None else panels
         few = sum(panel.kind == "map" for panel in panels) <= _FEW
         thumbnails = all(panel.kind == "map" for panel in panels)
+        sizes = [_size(panel, few=few) for panel in panels]
         columns = min(len(panels), _MOST_COLUMNS) if thumbnails else 1
+        if thumbnails and few:
+            columns = max(1, min(columns, int(_WIDEST / max(width for width, _ in sizes))))
         rows = math.ceil(len(panels) / columns)
-        widths, heights = zip(*(_size(panel, few=few) for panel in panels), strict=True)
+        titles = [_title(panel, width) for panel, (width, _) in zip(panels, sizes, strict=True)]
+        widths = [width for width, _ in sizes]
+        heights = [
+            height + _TITLE_LINE_INCHES * title.count("\n") for title, (_, height) in zip(titles, sizes, strict=True)
+        ]
         tallest = [max(heights[first : first + columns]) for first in range(0, len(panels), columns)]
         figure = Figure(figsize=(max(widths) * columns, sum(tallest)), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False, height_ratios=tallest)
-        for axes, panel in zip(grid.flat, panels, strict=False):
+        for axes, panel, title in zip(grid.flat, panels, titles, strict=False):
             _panel(axes, panel, _scale(view, panel), few=few)
             if len(panels) > 1 or view.pictures:
-                axes.set_title(visible(panel.title, keep=" "), loc="center" if thumbnails else "left")
+                axes.set_title(title, loc="center" if thumbnails else "left")
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
         return figure
@@ -75,6 +87,11 @@ def to_png(view: View) -> bytes:
     with _style(_INK):
         figure.savefig(stream, format="png", facecolor="white")
     return stream.getvalue()
+
+
+def _title(panel: Panel, width: float) -> str:
+    """Return a panel's title in lines that are no wider than it."""
+    return textwrap.fill(visible(panel.title, keep=" "), max(20, int(width / _CHARACTER_INCHES)))
 
 
 def _scale(view: View, panel: Panel) -> Scale:
@@ -122,6 +139,8 @@ def _size(panel: Panel, *, few: bool) -> tuple[float, float]:
             return 6.4, 0.5 + 0.24 * (len(panel.first) + 1)
         case "scatter":
             return 6.4, 5.2
+        case "bars" if _lie(panel):
+            return 6.4, 0.8 + 0.2 * len(panel.first) * max(1.0, 0.6 * len(panel.arrays))
         case _:
             return (6.4, 3.2) if few else (3.6, 2.4)
 
@@ -133,7 +152,9 @@ def _map_size(panel: Panel, *, few: bool) -> tuple[float, float]:
         return min(12.0, max(0.3, 0.09 * longest) * columns + 1.1), 0.26 * rows + 1.1
     largest, margin = (7.0, 1.1) if few else (1.8, 0.5)
     cell = min(0.26, largest / max(rows, columns))
-    return cell * columns + margin, cell * rows + margin
+    named = few and panel.labels[0] is not None and rows < columns
+    high = max(cell, min(_LABEL_INCHES, largest / rows)) if named else cell
+    return cell * columns + margin, high * rows + margin
 
 
 def _panel(axes: Axes, panel: Panel, scale: Scale, *, few: bool) -> None:
@@ -156,9 +177,11 @@ def _map(axes: Axes, panel: Panel, scale: Scale, *, labelled: bool) -> None:
     values = panel.cells()
     colours = ListedColormap(scale.rgb(np.linspace(scale.low, scale.high, 256)) / 255.0)
     axes.patch.set(hatch="////", edgecolor=_MASKED, facecolor="none")
-    image = axes.imshow(values, cmap=colours, vmin=scale.low, vmax=scale.high)
+    rows, columns = values.shape
+    width, height = _map_size(panel, few=True)
+    square = panel.written is None and math.isclose((width - 1.1) * rows, (height - 1.1) * columns)
+    image = axes.imshow(values, cmap=colours, vmin=scale.low, vmax=scale.high, aspect="equal" if square else "auto")
     if panel.written is not None:
-        axes.set_aspect("auto")
         _write_into(axes, values, panel.written, scale)
     if not labelled:
         axes.set(xticks=[], yticks=[])
@@ -183,13 +206,13 @@ def _write_into(axes: Axes, values: Array, texts: Sequence[Sequence[str]], scale
 def _placed(panel: Panel) -> Iterator[tuple[int, int, int, str]]:
     """Yield each token's column, row and width in characters, and how it is shown, broken into lines."""
     column, row = 0, 0
-    for label in panel.labels[0] or []:
-        text = visible(label)
+    for name in panel.labels[0] or []:
+        text = visible(name)
         if column and column + len(text) > _LINE_CHARACTERS:
             column, row = 0, row + 1
         yield column, row, len(text), text
         column += len(text)
-        if label.endswith("\n"):
+        if name.endswith("\n"):
             column, row = 0, row + 1
 
 
@@ -244,23 +267,42 @@ def _lines(axes: Axes, panel: Panel) -> None:
         some = _some(len(panel.labels[0]), 3.0)
         axes.set_xticks(some, [_short(panel.labels[0][place]) for place in some])
     axes.margins(x=0)
+    _named(axes, panel, axes.set_ylabel)
+
+
+def _lie(panel: Panel) -> bool:
+    return max(map(len, panel.labels[0] or ()), default=0) > _LONG_NAME
+
+
+def _lying_bars(axes: Axes, panel: Panel, names: Sequence[str]) -> None:
+    places, height = np.arange(len(names)), 0.8 / len(panel.arrays)
+    for rank, ((name, values), colour) in enumerate(zip(panel.arrays.items(), LINES * len(panel.arrays), strict=False)):
+        axes.barh(places + (rank - (len(panel.arrays) - 1) / 2) * height, values, height, color=colour, label=name)
+    axes.set_yticks(places, [_short(name) for name in names])
+    axes.invert_yaxis()
+    axes.margins(y=0.01)
+    _named(axes, panel, axes.set_xlabel)
+
+
+def _named(axes: Axes, panel: Panel, say: Callable[[str], object]) -> None:
+    """Say which colour is which beside the picture, or what a single one is."""
     if len(panel.arrays) > 1:
-        axes.legend()
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     else:
-        axes.set_ylabel(next(iter(panel.arrays)))
+        say(next(iter(panel.arrays)))
 
 
 def _bars(axes: Axes, panel: Panel, names: Sequence[str]) -> None:
+    if _lie(panel):
+        _lying_bars(axes, panel, names)
+        return
     places, width = np.arange(len(names)), 0.8 / len(panel.arrays)
     for rank, ((name, values), colour) in enumerate(zip(panel.arrays.items(), LINES * len(panel.arrays), strict=False)):
         axes.bar(places + (rank - (len(panel.arrays) - 1) / 2) * width, values, width, color=colour, label=name)
     some = _some(len(names), 6.0)
     axes.set_xticks(some, [_short(names[place]) for place in some], rotation=90 if len(names) > 8 else 0)
     axes.set_xlabel(panel.axes[0])
-    if len(panel.arrays) > 1:
-        axes.legend()
-    else:
-        axes.set_ylabel(next(iter(panel.arrays)))
+    _named(axes, panel, axes.set_ylabel)
 
 
 def _some(number: int, inches: float) -> range:
@@ -268,6 +310,6 @@ def _some(number: int, inches: float) -> range:
     return range(0, number, math.ceil(number * _LABEL_INCHES / inches))
 
 
-def _short(label: str) -> str:
-    text = visible(label)
+def _short(name: str) -> str:
+    text = label(name)
     return text if len(text) <= _LABEL_LENGTH else text[: _LABEL_LENGTH - 1] + "…"

@@ -64,7 +64,10 @@ def _chips(panel: Panel) -> str:
 
 def _table(panel: Panel) -> str:
     header, rows = panel.columns()
-    head = "".join(f"<th>{escape(visible(name, keep=' '))}</th>" for name in header)
+    numeric = [all(isinstance(value, int | float) for value in column) for column in zip(*rows, strict=True)]
+    opened = ['<th class="number">' if right else "<th>" for right in numeric or [False] * len(header)]
+    titles = [escape(visible(name, keep=" ")) for name in header]
+    head = "".join(f"{tag}{title}</th>" for tag, title in zip(opened, titles, strict=True))
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 

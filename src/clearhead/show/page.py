@@ -135,6 +135,7 @@ th, td { text-align: left; padding: 6px 12px 6px 0; border-top: 1px solid var(--
 thead th { border-top: 0; font-size: 13px; color: var(--faint); }
 tbody th { color: var(--soft); }
 th.number, td.number { text-align: right; padding-right: 0; padding-left: 12px; }
+th.number + th:not(.number), td.number + td:not(.number) { padding-left: 24px; }
 tr:last-child > * { border-bottom: 1px solid var(--rule); }
 td.share { width: 34%; padding-right: 0; }
 td.share div { height: 8px; margin-top: 7px; border-radius: 2px; background: var(--blue); opacity: .75; }

@@ -114,6 +114,6 @@ def _caption(
     low, share = float(final[:first].sum()), float(final[first])
     return said + (
         f" Of {count(draws)} draws {percent(drawn[first] / draws, 1)} gave the likeliest, and {percent(share, 1)} were "
-        f"to be expected: that is the luck of a draw, it comes where the uniform number lies between {low:.3f} and "
+        f"to be expected. It comes where the uniform number, the luck of a draw, lies between {low:.3f} and "
         f"{low + share:.3f}."
     )
