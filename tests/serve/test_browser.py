@@ -1,6 +1,7 @@
 """The page in a browser: every screen opens, is used by mouse and keys, and shows the library's numbers.
 
-Where no Chromium is installed these tests are skipped, unless CLEARHEAD_BROWSER asks for them.
+Where no Chromium is installed these tests are skipped, unless CLEARHEAD_BROWSER=1 asks for them, as `.ci/run` does
+where there is one.
 """
 
 from __future__ import annotations
@@ -20,14 +21,17 @@ import pytest
 
 import clearhead
 from clearhead import look
+from clearhead.look.catalogue import SUBJECTS
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CACHED = sorted(Path("~/.cache/ms-playwright").expanduser().glob("chromium-*/*/chrome"))
+CHROMIUM = shutil.which("chromium") or next(map(str, reversed(CACHED)), None)
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM and "CLEARHEAD_BROWSER" not in os.environ, reason="there is no Chromium"),
+    pytest.mark.skipif(not CHROMIUM and os.environ.get("CLEARHEAD_BROWSER") != "1", reason="there is no Chromium"),
     # Playwright's own loop and sockets are closed by the interpreter.
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+NEEDED = ("patch", "compare")  # which begin with a question back
 PORT = 8437
 HERE = f"http://127.0.0.1:{PORT}"
 
@@ -104,12 +108,90 @@ def test_every_screen_opens_and_says_what_it_is_for(page: Any, screen: str) -> N
     assert len(page.inner_text(".purpose")) > 40
     assert page.get_attribute("nav a[aria-current=page]", "href") == f"/{screen}"
     assert page.locator(".trouble").count() == 0
-    unnamed = page.evaluate(
-        """() => [...document.querySelectorAll('button, input, a, [role=slider], [role=button]')].filter(each => !(
-            each.innerText?.trim() || each.ariaLabel || each.labels?.length || each.title || each.type === 'file'
-            || each.closest('[aria-label]'))).map(each => each.outerHTML)"""
+
+
+STATES = [
+    "/train",
+    "/train?run=first",
+    "/write?run=first&prompt=the+cat",
+    "/inside?run=first&prompt=the+cat",
+    "/inside?run=first&subject=embeddings",
+    "/inside?run=first&subject=lens&prompt=the+cat",
+    "/inside?run=first&subject=next-token&prompt=the+cat&top_k=3",
+    "/compare?left=first&right=second",
+    "/runs",
+]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everything_has_a_name_can_be_read_and_is_reached_in_order(page: Any, scheme: str) -> None:
+    """Contrast as WCAG 2.2 computes it, at least 4.5 to 1, or 3 to 1 for large text."""
+    measure = (Path(__file__).parent / "accessibility.js").read_text()
+    page.emulate_media(color_scheme=scheme)
+    page.goto(f"{HERE}/runs")
+    page.evaluate("document.body.insertAdjacentHTML('beforeend', '<p style=\"color:#888;background:#999\">pale</p>')")
+    assert [each.split()[1] for each in page.evaluate(measure)["pale"]] == ["pale"]
+    for state in STATES:
+        page.goto(f"{HERE}{state}")
+        page.wait_for_selector("h1")
+        page.wait_for_timeout(700)
+        assert page.evaluate(measure) == {
+            "pale": [],
+            "unnamed": [],
+            "pictures": [],
+            "jumps": [],
+            "title": f"{page.inner_text('h1')} · Clearhead",
+            "language": "en",
+            "headings": True,
+            "overflow": 0,
+        }, state
+
+
+def test_every_subject_is_seen(page: Any) -> None:
+    page.goto(f"{HERE}/inside?run=first")
+    offered = page.locator(".subjects a").all_inner_texts()
+    assert sorted(offered) == sorted(SUBJECTS)
+    for subject in offered:
+        page.goto(f"{HERE}/inside?run=first&subject={subject}&words=c+-+a+%2B+t")
+        page.wait_for_selector(".picture, .trouble")
+        assert page.inner_text(".inspection > div .said") == SUBJECTS[subject]
+        if subject not in NEEDED:
+            assert page.locator(".trouble").count() == 0, subject
+            assert len(page.inner_text("[data-testid=caption]")) > 20
+
+
+def test_a_subject_is_asked_more(page: Any, runs: Path) -> None:
+    page.goto(f"{HERE}/inside?run=first&subject=next-token&prompt=the+cat")
+    page.wait_for_selector(".picture")
+    page.fill("[data-testid=option-top_k]", "2")
+    page.wait_for_url(re.compile("top_k=2"))
+    caption = look.next_token(clearhead.load(runs / "first"), "the cat", top_k=2).caption
+    page.wait_for_function("said => document.querySelector('[data-testid=caption]')?.innerText === said", arg=caption)
+    page.fill("[data-testid=option-top_k]", "two")
+    page.wait_for_selector(".trouble")
+
+
+def test_a_newcomer_comes_from_the_training_to_one_head_in_words(page: Any) -> None:
+    page.goto(f"{HERE}/train?run=first")
+    page.click("[data-testid=head-1-2]")
+    page.wait_for_url(re.compile("/inside.*layer=1&head=2"))
+    page.wait_for_function(
+        "document.querySelector('[data-testid=caption]')?.innerText?.startsWith('Head 2 of layer 1 takes')"
     )
-    assert unnamed == []
+    page.click("text=what it looks for and says")
+    page.wait_for_url(re.compile("subject=head-card&layer=1&head=2"))
+    page.wait_for_function("document.querySelector('[data-testid=caption]')?.innerText?.includes('looks most for')")
+
+
+def test_a_prompt_is_reached_by_a_key_and_read_while_it_is_written(page: Any, runs: Path) -> None:
+    page.goto(f"{HERE}/inside?run=first&subject=surprisal&prompt=the+cat")
+    page.wait_for_selector(".picture")
+    page.keyboard.press("/")
+    page.keyboard.press("End")
+    page.keyboard.type(" sat")
+    caption = look.surprisal(clearhead.load(runs / "first"), "the cat sat").caption
+    page.wait_for_function("said => document.querySelector('[data-testid=caption]')?.innerText === said", arg=caption)
+    page.wait_for_url(re.compile("prompt=the"))
 
 
 def test_a_head_is_chosen_and_a_cell_tells_the_librarys_numbers(page: Any, runs: Path) -> None:
@@ -130,6 +212,12 @@ def test_a_head_is_chosen_and_a_cell_tells_the_librarys_numbers(page: Any, runs:
     page.keyboard.press("ArrowDown")
     page.wait_for_function("document.querySelector('[data-testid=cell]')?.innerText?.includes('query 5')")
     assert f"{view.pattern[5, 1]:.4f}" in cell.inner_text()
+    q, k = view.query_vector[5].astype(float), view.key_vector[1].astype(float)
+    assert f"= {q @ k:.3f}" in cell.inner_text()
+    page.locator("svg.map").nth(1).focus()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Tab")
+    page.wait_for_function("document.querySelector('[data-testid=cell]')?.innerText?.includes('query 0')")
     page.keyboard.press("]")
     page.wait_for_function(
         "document.querySelector('[data-testid=caption]')?.innerText?.startsWith('Head 1 of layer 0')"

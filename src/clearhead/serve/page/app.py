@@ -7,11 +7,13 @@ from urllib.parse import urlsplit
 
 from nicegui import app, ui
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from clearhead.core.errors import UserError
 from clearhead.serve.page import compare, inside, runs, train, write
+from clearhead.serve.page.options import OPTIONS
 from clearhead.serve.page.places import Place
 from clearhead.serve.page.studio import Studio
 from clearhead.show import report
@@ -60,9 +62,16 @@ def add_screens(studio: Studio) -> None:
 
     @ui.page("/inside")
     def _inside(
-        run: str = "", step: str = "", prompt: str = "", subject: str = "attention", layer: int = 0, head: int = 0
+        request: Request,
+        run: str = "",
+        step: str = "",
+        prompt: str = "",
+        subject: str = "attention",
+        layer: int = 0,
+        head: int = 0,
     ) -> None:
-        inside.show(studio, Place(run, step, prompt), inside.Look(subject, layer, head))
+        asked = {name: text for name, text in request.query_params.items() if name in OPTIONS}
+        inside.show(studio, Place(run, step, prompt), inside.Look(subject, layer, head, asked))
 
     @ui.page("/compare")
     def _compare(left: str = "", right: str = "", prompt: str = "") -> None:

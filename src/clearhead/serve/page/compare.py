@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from nicegui import run as work
 from nicegui import ui
 
 from clearhead.core.errors import UserError
 from clearhead.core.events import read
 from clearhead.core.run import Run
-from clearhead.serve.page import frame
+from clearhead.serve.page import frame, pictures
 from clearhead.serve.page.studio import Studio
 from clearhead.show.chart import Chart, Level, Line, draw
 from clearhead.show.history import History, nats
 from clearhead.show.page import escape
 from clearhead.show.readable import count
+
+if TYPE_CHECKING:
+    from clearhead.store.load import Loaded
 
 PURPOSE = (
     "Change one thing, train again, and see what it was worth. Losses of models with different tokenizers are set "
@@ -27,31 +31,75 @@ TOKENS = 300
 
 
 def show(studio: Studio, left: str, right: str, prompt: str) -> None:
-    """Draw the screen."""
+    """Draw the screen.
+
+    Args:
+        left, right: a run, or one of its steps as RUN@STEP.
+    """
     with frame.frame(studio, "compare", PURPOSE):
         names = [run.name for run in studio.runs()]
-        if len(names) < 2:
-            ui.label("This takes two runs. Train another one first.").classes("said")
+        offered = [each for run in studio.runs() for each in (run.name, *(f"{run.name}@{at}" for at in run.steps()))]
+        if len(offered) < 2:
+            ui.label("This takes two runs, or two steps of one. Train first.").classes("said")
             return
-        chosen = [left if left in names else names[0], right if right in names else names[1]]
+        first, second = (names * 2)[:2] if len(names) > 1 else offered[:2]
+        chosen = [left if left in offered else first, right if right in offered else second]
         with ui.element("div").classes("places"):
-            for side, label in enumerate(("One run", "the other")):
-                choice = ui.select(names, value=chosen[side], label=label).props("dense outlined options-dense")
-                choice.on_value_change(lambda event, side=side: go(chosen, side, event.value, prompt))
+            for side, label in enumerate(("One run, or a step of it", "The other")):
+                choice = ui.select(offered, value=chosen[side], label=label, with_input=True)
+                choice.props("dense outlined options-dense")
+                choice.on_value_change(lambda event, side=side: go(chosen, side, event.value or chosen[side], prompt))
             field = ui.input("Prompt for both", value=prompt).props("dense outlined debounce=500 data-testid=prompt")
             field.on_value_change(lambda event: go(chosen, 0, chosen[0], event.value or ""))
-        runs = [studio.run(name) for name in chosen]
+        runs = [studio.run(name.partition("@")[0]) for name in chosen]
         ui.html(losses(runs), sanitize=False).style("margin-top: 40px")
+        Characters(studio, chosen)
         ui.html(differences(runs), sanitize=False).style("margin-top: 40px")
         with ui.element("div").classes("halves"):
-            for run in runs:
-                written(studio, run, prompt)
+            for name in chosen:
+                written(studio, name, prompt)
 
 
 def go(chosen: list[str], side: int, name: str, prompt: str) -> None:
     """Compare other runs."""
     names = [*chosen[:side], name, *chosen[side + 1 :]]
     ui.navigate.to(frame.address("compare", left=names[0], right=names[1], prompt=prompt))
+
+
+def opened(studio: Studio, name: str) -> Loaded:
+    """Return the model of RUN or RUN@STEP.
+
+    Raises:
+        UserError: there is none.
+    """
+    run, _, step = name.partition("@")
+    return studio.model(studio.run(run), int(step) if step else "best")
+
+
+class Characters:
+    """Where each model pays less, character by character, at the beginning of the first one's validation text."""
+
+    def __init__(self, studio: Studio, chosen: list[str]) -> None:
+        self.studio, self.chosen = studio, chosen
+        with ui.element("section").style("margin-top: 40px"):
+            frame.title_line("Character by character, on text that the first has not seen")
+            self.said = ui.label("Computing.").classes("said").props("data-testid=caption")
+            self.pictures = ui.html("", sanitize=False).classes("pictures")
+        ui.timer(0, self.refresh, once=True)
+
+    async def refresh(self) -> None:
+        """Draw what the subject `compare` sees; it is computed beside, since it reads the text twice."""
+        from clearhead.look.subjects.compare import compare
+
+        try:
+            one, other = (opened(self.studio, name) for name in self.chosen)
+            view = await work.io_bound(compare, one, other=other)
+        except UserError as error:
+            self.said.set_text(str(error))
+            return
+        if view is not None:  # else the page is closing
+            self.said.set_text(view.caption)
+            self.pictures.set_content("".join(pictures.draw(panel, at) for at, panel in enumerate(view.panels())))
 
 
 def losses(runs: list[Run]) -> str:
@@ -109,12 +157,14 @@ def flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, A
             yield f"{before}{key}", value
 
 
-def written(studio: Studio, run: Run, prompt: str) -> None:
-    """Write what a run's model says to the prompt, from the same luck in both."""
+def written(studio: Studio, name: str, prompt: str) -> None:
+    """Write what a model says to the prompt, from the same luck in both."""
+    from clearhead.generation.writer import Writer
+
     with ui.element("div"):
-        frame.title_line(run.name)
+        frame.title_line(name)
         try:
-            text = studio.writer(run).generate(prompt, num_tokens=TOKENS, seed=1)[0]
+            text = Writer(opened(studio, name)).generate(prompt, num_tokens=TOKENS, seed=1)[0]
         except UserError as error:
             frame.trouble(str(error))
             return

@@ -15,8 +15,8 @@ from clearhead.show.page import CHART, DARK, FACES, LIGHT, escape
 SCREENS = {"train": "Train", "write": "Write", "inside": "Inside", "compare": "Compare", "runs": "Runs"}
 
 STYLE = f"""
-body {{ {FACES} {LIGHT} color-scheme: light; }}
-body.body--dark {{ {DARK} color-scheme: dark; }}
+body {{ {FACES} {LIGHT} color-scheme: light; --green: #2f7d46; --violet: #8f3fa9; --brown: #80642f; }}
+body.body--dark {{ {DARK} color-scheme: dark; --green: #67c083; --violet: #cf8ee6; --brown: #cbaa6a; }}
 body.body--dark .chart [class*="series-"] {{ filter: brightness(1.5); }}
 {CHART}
 """
@@ -25,8 +25,8 @@ body.body--dark .chart [class*="series-"] {{ filter: brightness(1.5); }}
 LAYOUT = """
 body, body.body--dark { background: var(--paper); color: var(--ink); font: 16px/1.5 var(--sans); }
 body.body--dark { --q-primary: #7db4ec !important; }
-body.body--dark .q-btn.bg-primary { color: #141517 !important; }
-.nicegui-content { padding: 0; display: block; }
+body.body--dark .q-btn.bg-primary { --q-primary: #2f6fb0 !important; }
+body .nicegui-content { --nicegui-default-padding: 0; padding: 0; display: block; }
 :focus-visible { outline: 2px solid var(--blue); outline-offset: 2px; }
 nav.screens { display: flex; gap: 8px; align-items: center; width: 100%;
   padding: 8px 24px; border-bottom: 1px solid var(--rule); }
@@ -52,7 +52,7 @@ p { margin: 0; }
 .halves { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 48px; margin-top: 24px; }
 .stack { display: flex; flex-direction: column; gap: 16px; align-items: stretch; }
 .row { display: flex; gap: 16px; align-items: center; flex-wrap: wrap; }
-.places { display: grid; grid-template-columns: 220px 300px minmax(0, 1fr); gap: 24px; align-items: center;
+.places { display: grid; grid-template-columns: 240px 280px minmax(0, 1fr); gap: 24px; align-items: center;
   padding: 12px 0; margin-top: 16px; border-top: 1px solid var(--rule); border-bottom: 1px solid var(--rule); }
 section { margin-top: 40px; }
 section:first-child { margin-top: 0; }
@@ -83,31 +83,58 @@ table.plain a { color: var(--blue); }
 .bars .bar i.raw { background: var(--rule); }
 .bars .chance { text-align: right; font-size: 13px; color: var(--soft); font-variant-numeric: tabular-nums; }
 .bars.wide { grid-template-columns: minmax(64px, max-content) minmax(0, 1fr) max-content; }
-.shade-0 { background: var(--blue); fill: var(--blue); } .shade-1 { background: var(--orange); fill: var(--orange); }
-.shade-2 { background: #2f7d46; fill: #2f7d46; } .shade-3 { background: #9d4ab8; fill: #9d4ab8; }
-.shade-4 { background: #8a6d3b; fill: #8a6d3b; } .shade-5 { background: var(--faint); fill: var(--faint); }
-.bars .bar i + i { top: 5px; bottom: 5px; }
+.shade-0 { background: var(--blue); } .shade-1 { background: var(--orange); } .shade-2 { background: var(--green); }
+.shade-3 { background: var(--violet); } .shade-4 { background: var(--brown); } .shade-5 { background: var(--faint); }
+.bars:not(.wide) .bar i + i { top: 5px; bottom: 5px; }
+.bars .bar:has(i:nth-child(3)) { height: 24px; }
 .keys { display: flex; gap: 16px; flex-wrap: wrap; margin: 0 0 8px; }
 .keys i { display: inline-block; width: 12px; height: 12px; border-radius: 2px; margin-right: 6px; }
-.inspection { display: grid; grid-template-columns: 150px minmax(0, 1fr) 240px; gap: 40px; margin-top: 24px; }
-.subjects { display: flex; flex-direction: column; gap: 2px; }
-.subjects a { color: var(--soft); text-decoration: none; padding: 4px 8px; border-radius: 4px; }
+.inspection { display: grid; grid-template-columns: 164px minmax(0, 1fr) 272px; gap: 32px; margin-top: 24px;
+  align-items: start; }
+.inspection > aside { position: sticky; top: 24px; max-height: calc(100vh - 48px); overflow-y: auto; padding: 2px; }
+.subjects { display: flex; flex-direction: column; }
+.subjects h3 { font-size: 13px; color: var(--soft); margin: 16px 0 2px; padding: 0 8px; }
+.subjects h3:first-child { margin-top: 0; }
+.options { margin-bottom: 16px; } .options:empty { display: none; }
+.options .q-field { width: 140px; } .options .against { width: 260px; }
+.asked { margin: 8px 0 0; } .asked a { color: var(--blue); }
+.q-uploader { border: 1px dashed var(--faint); border-radius: 6px; background: none; }
+.q-uploader__header { background: none !important; color: var(--ink) !important; }
+.q-uploader__subtitle, .q-uploader__list:empty { display: none; } .q-uploader__title { font-weight: 400; }
+ul.links { margin: 8px 0; padding: 0; list-style: none; } ul.links a { color: var(--blue); line-height: 2; }
+table.plain .q-btn { font: inherit; min-height: 0; padding: 0 4px; line-height: 1.5; }
+table.plain .row { gap: 12px; align-items: baseline; flex-wrap: nowrap; }
+.busy { animation: appear 0s 300ms both; }
+@keyframes appear { from { visibility: hidden; } }
+kbd { font: 13px var(--mono); color: var(--ink); background: var(--raised); border: 1px solid var(--rule);
+  border-radius: 3px; padding: 0 5px; margin-right: 2px; }
+code { font: 13px/1.4 var(--mono); color: var(--ink); overflow-wrap: anywhere; }
+.keyboard { line-height: 1.9; margin: 24px 0 16px; }
+.sum { color: var(--ink); line-height: 1.7; }
+[data-chosen] { outline: 2px solid var(--orange); outline-offset: 1px; }
+.subjects a { color: var(--soft); text-decoration: none; padding: 2px 8px; border-radius: 4px; }
 .subjects a:hover { background: var(--raised); color: var(--ink); }
 .subjects a[aria-current] { background: var(--raised); color: var(--ink); font-weight: 630; }
 .caption { max-width: 46em; margin: 16px 0 8px; text-wrap: pretty; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(360px, 1fr)); gap: 32px; margin-top: 24px; }
-.picture { margin: 0; }
-.as-table, .as-chips, .as-lines { grid-column: 1 / -1; }
+.pictures { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 32px; margin-top: 24px; }
+.picture { margin: 0; grid-column: 1 / -1; }
+.picture.as-map { max-width: 620px; }
+.picture.square:not(:first-child) { grid-column: auto; }
 svg.map .hatch { stroke: var(--rule); stroke-width: 2; }
 svg.map .chosen { fill: none; stroke: var(--orange); stroke-width: 2; }
 svg.map { width: 100%; height: auto; display: block; font-family: var(--mono); }
 svg.map text { font-size: 12px; fill: var(--soft); white-space: pre; }
-svg.map text[class^=shade] { background: none; font-size: 13px; }
+svg.map text[class^=shade] { background: none; font-size: 13px; font-weight: 600; }
+svg.map .shade-0 { fill: var(--blue); } svg.map .shade-1 { fill: var(--orange); }
+svg.map .shade-2 { fill: var(--green); } svg.map .shade-3 { fill: var(--violet); }
+svg.map .shade-4 { fill: var(--brown); } svg.map .shade-5 { fill: var(--soft); }
 svg.map image { image-rendering: pixelated; cursor: crosshair; }
-.head-grid { display: grid; grid-template-columns: max-content 1fr; gap: 6px 12px; align-items: center; margin: 8px 0; }
-.head-grid .heads { display: flex; gap: 6px; flex-wrap: wrap; }
+.head-grid { display: grid; grid-template-columns: max-content 1fr; gap: 4px 8px; align-items: center; margin: 4px 0; }
+.head-grid .heads { display: flex; gap: 4px; flex-wrap: wrap; }
 .head-grid button { border: 0; padding: 0; background: none; cursor: pointer; line-height: 0; border-radius: 2px; }
 .head-grid img { width: 56px; height: 56px; image-rendering: pixelated; border-radius: 2px; background: var(--raised); }
+aside .head-grid img { width: 30px; height: 30px; }
+aside section { margin: 0 0 24px; }
 .head-grid button:hover { box-shadow: 0 0 0 2px var(--rule); }
 .head-grid button[aria-pressed=true] { box-shadow: 0 0 0 2px var(--orange); }
 .layers { display: flex; gap: 6px; flex-wrap: wrap; margin: 8px 0; }
@@ -134,6 +161,7 @@ def frame(studio: Studio, screen: str, purpose: str) -> Iterator[None]:
         purpose: what is seen here and why it matters.
     """
     ui.add_css(STYLE + LAYOUT)
+    ui.add_head_html("<script>document.documentElement.lang = 'en'</script>")
     dark = ui.dark_mode(studio.dark)
 
     def turn() -> None:

@@ -10,44 +10,42 @@ import numpy as np
 from clearhead.core.errors import UserError
 from clearhead.look.specimen import read
 from clearhead.model.attention import Attention
-from clearhead.serve.page.pictures import coloured, png
+from clearhead.serve.page.pictures import png
 from clearhead.show.page import escape
 from clearhead.show.palette import Scale
 
 if TYPE_CHECKING:
-    from clearhead.generation.writer import Writer
+    from clearhead.store.load import Loaded
 
 PLACES = 32
 
 
-def grid(writer: Writer, prompt: str, *, chosen: tuple[int, int] | None = None) -> str:
+def grid(loaded: Loaded, prompt: str) -> str:
     """Return a row of small maps for each layer, one for each head; empty where the model has no heads.
 
     A click on one tells `layer,head` as its `data-i`. What they read is the prompt's end, or the beginning of the
     validation text.
     """
-    mixers = getattr(writer.loaded.model, "mixers", [])
+    mixers = getattr(loaded.model, "mixers", [])
     if not any(isinstance(mixer, Attention) for mixer in mixers):
         return ""
     try:
-        trace = read(writer, prompt or None, beginning=PLACES).trace("blocks.*.attn.pattern")
+        trace = read(loaded, prompt or None, beginning=PLACES).trace("blocks.*.attn.pattern")
     except UserError:  # the screen says it where the whole picture would be
         return ""
     rows = []
     for layer, mixer in enumerate(mixers):
         if isinstance(mixer, Attention):
             patterns = trace[f"blocks.{layer}.attn.pattern"][0, :, -PLACES:, -PLACES:].float().cpu().numpy()
-            small = "".join(
-                _head(pattern, layer, head, chosen == (layer, head)) for head, pattern in enumerate(patterns)
-            )
+            small = "".join(_head(pattern, layer, head) for head, pattern in enumerate(patterns))
             rows.append(f'<div class="small">layer {layer}</div><div class="heads">{small}</div>')
     return f'<div class="head-grid">{"".join(rows)}</div>'
 
 
-def _head(pattern: np.ndarray, layer: int, head: int, chosen: bool) -> str:
-    image = base64.b64encode(png(coloured(pattern, Scale.of(pattern.ravel())))).decode()
+def _head(pattern: np.ndarray, layer: int, head: int) -> str:
+    image = base64.b64encode(png(pattern, Scale.of(pattern.ravel()))).decode()
     name = escape(f"layer {layer}, head {head}")
     return (
-        f'<button data-i="{layer},{head}" data-testid="head-{layer}-{head}" aria-label="{name}" title="{name}" '
-        f'aria-pressed="{"true" if chosen else "false"}"><img alt="" src="data:image/png;base64,{image}"></button>'
+        f'<button data-i="{layer},{head}" data-testid="head-{layer}-{head}" aria-label="{name}" title="{name}">'
+        f'<img alt="" src="data:image/png;base64,{image}"></button>'
     )

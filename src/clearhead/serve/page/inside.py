@@ -2,49 +2,61 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import numpy as np
+from nicegui import run as work
 from nicegui import ui
 
-import clearhead.look as looking
 from clearhead.core.errors import UserError
-from clearhead.look.catalogue import SUBJECTS, module_of
-from clearhead.serve.page import frame, pictures, places
+from clearhead.look.catalogue import SUBJECTS
+from clearhead.serve.page import frame, options, pictures, places
+from clearhead.serve.page.arithmetic import Cell, cell_in_words
 from clearhead.serve.page.heads import grid
 from clearhead.serve.page.pictures import PICK
 from clearhead.serve.page.places import Place
 from clearhead.serve.page.studio import Studio
 from clearhead.show.page import escape
-from clearhead.show.readable import label
+from clearhead.show.readable import one_line
 from clearhead.show.view import Panel, View
 
 PURPOSE = (
     "A model is a few tables of numbers that a text flows through. Here each of them can be seen for a prompt of "
     "yours, at any step of the training: choose what to look at on the left, and click a cell for its arithmetic."
 )
-KEYS = "Arrows move the cell, [ and ] change the layer, , and . the head, / goes to the prompt."
+KEYS = (
+    '<p class="small keyboard"><kbd>←</kbd><kbd>→</kbd><kbd>↑</kbd><kbd>↓</kbd> move the cell, '
+    "<kbd>[</kbd><kbd>]</kbd> change the layer, <kbd>,</kbd><kbd>.</kbd> the head, "
+    "<kbd>/</kbd> goes to the prompt.</p>"
+)
+LONGEST_SHOWN = 40
+HEAD_SUBJECTS = {
+    "attention": "what it reads",
+    "head-card": "what it looks for and says",
+    "heads": "what kind it is",
+    "ablate": "what it is worth",
+}
+"""What can be asked of one head, and where it is answered."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What is looked at."""
+    """What is looked at.
+
+    Args:
+        asked: what else the subject was asked, as `options` names it.
+    """
 
     subject: str = "attention"
     layer: int = 0
     head: int = 0
+    asked: Mapping[str, str] = field(default_factory=dict)
 
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A place in one of the pictures."""
-
-    picture: int
-    row: int
-    column: int
+    def state(self) -> dict[str, object]:
+        """Return what of it stands in the address."""
+        return {"subject": self.subject, "layer": self.layer, "head": self.head, **self.asked}
 
 
 def show(studio: Studio, place: Place, look: Look) -> None:
@@ -65,174 +77,237 @@ class Inspection:
         self.panels: list[Panel] = []
         self.view: View | None = None
         self.cell: Cell | None = None
-        self.writer = studio.writer(studio.run(place.run), place.selected())
+        self.newest = 0
+        self.loaded = studio.model(studio.run(place.run), place.selected())
+        self.takes = options.parameters_of(look.subject)
         places.bar(studio, place, self.move, prompt_label="Prompt (press /); empty: the validation text's beginning")
         with ui.element("div").classes("inspection"):
+            self.subjects = ui.element("nav").classes("subjects").props('aria-label="Subjects"')
             self._subjects()
             with ui.element("div"):
-                self.title = frame.title_line("")
-                self.about = ui.label().classes("said")
-                self.heads = ui.html("", sanitize=False)
+                self._subject()
+            with ui.element("aside").props('aria-label="Heads, and the selected cell"'):
+                self.heads = ui.html(self._heads(), sanitize=False).props("data-testid=heads")
                 self.heads.on("click", self.choose, js_handler=PICK)
-                self.troubles = ui.element("div")
-                self.caption = ui.label().classes("caption").props("data-testid=caption")
-                self.pictures = ui.html("", sanitize=False).classes("pictures")
-                self.pictures.on("click", self.click, js_handler=PICK_CELL)
-            with ui.element("aside").props('aria-label="The selected cell"'):
                 frame.title_line("Cell")
-                self.arithmetic = ui.html("", sanitize=False).props("data-testid=cell")
-                ui.label(KEYS).classes("small").style("margin-top: 24px")
-        ui.keyboard(self.press)
-        self.refresh()
+                self.arithmetic = ui.html("", sanitize=False).props('data-testid=cell aria-live="polite"')
+                ui.html(KEYS, sanitize=False)
+                self.command = ui.html("", sanitize=False)
+        ui.keyboard(self.press, ignore=["input", "select", "textarea"])
+        ui.timer(0, self.refresh, once=True)
 
     def _subjects(self) -> None:
-        with ui.element("div").classes("subjects").props('role="navigation" aria-label="Subjects"'):
-            for name in SUBJECTS:
-                address = frame.address("inside", **asdict(self.place), **asdict(replace(self.look, subject=name)))
-                link = ui.link(name, address)
-                if name == self.look.subject:
-                    link.props('aria-current="page"')
+        self.subjects.clear()
+        with self.subjects:
+            for title, names in options.grouped().items():
+                frame.title_line(title, level=3)
+                for name in names:
+                    link = ui.link(name, self.address(name)).tooltip(SUBJECTS[name])
+                    if name == self.look.subject:
+                        link.props('aria-current="page"')
 
-    def move(self, place: Place) -> None:
+    def _subject(self) -> None:
+        """Draw what stands still while layer, head and answers change."""
+        frame.title_line(self.look.subject)
+        ui.label(SUBJECTS[self.look.subject]).classes("said")
+        with ui.element("div").classes("row options"):
+            options.draw(self.studio, self.look.subject, self.place.run, self.look.asked, self.ask)
+        self.links = ui.html("", sanitize=False)
+        self.waiting = ui.label("Computing; a prompt of a few words is quicker.").classes("said busy")
+        self.waiting.props('aria-live="polite"').set_visibility(False)
+        self.troubles = ui.element("div")
+        self.caption = ui.label().classes("caption").props('data-testid=caption aria-live="polite"')
+        self.pictures = ui.html("", sanitize=False).classes("pictures")
+        self.pictures.on("click", self.click, js_handler=PICK_CELL)
+        self.pictures.on("focusin", self.click, js_handler=ENTER_MAP)
+
+    def address(self, subject: str) -> str:
+        """Return where another subject is seen, for the same head."""
+        look = Look(subject, self.look.layer, self.look.head)
+        return frame.address("inside", **asdict(self.place), **look.state())
+
+    async def move(self, place: Place) -> None:
         """Look at another run, step or prompt."""
-        ui.navigate.to(frame.address("inside", **asdict(place), **asdict(self.look)))
+        if place.run != self.place.run:
+            ui.navigate.to(frame.address("inside", **asdict(place), **self.look.state()))
+            return
+        self.place = place
+        self.loaded = self.studio.model(self.studio.run(place.run), place.selected())
+        self.remember()
+        self._subjects()
+        self.heads.set_content(self._heads())
+        await self.refresh()
 
-    def turn(self, layer: int, head: int) -> None:
+    async def ask(self, name: str, text: str) -> None:
+        """Ask the subject something else."""
+        self.look = replace(self.look, asked={**self.look.asked, name: text})
+        self.remember()
+        await self.refresh()
+
+    async def turn(self, layer: int, head: int) -> None:
         """Look at another layer or head."""
         self.look = replace(self.look, layer=layer, head=head)
-        frame.keep("inside", asdict(self.place) | asdict(self.look))
-        self.refresh()
+        self.remember()
+        await self.refresh()
 
-    def refresh(self) -> None:
-        """Look again, and draw what is seen."""
-        self.title.set_content(self.look.subject)
-        self.about.set_text(SUBJECTS[self.look.subject])
-        self.troubles.clear()
-        function: Callable[..., View] = getattr(looking, module_of(self.look.subject))
-        takes = inspect.signature(function).parameters
-        self._draw_heads("layer" in takes, "head" in takes)
-        given: dict[str, Any] = {name: getattr(self.look, name) for name in ("layer", "head") if name in takes}
-        if self.place.prompt and "prompt" in takes:
-            given["prompt"] = self.place.prompt
+    def remember(self) -> None:
+        """Put the state into the address."""
+        frame.keep("inside", asdict(self.place) | self.look.state())
+
+    async def refresh(self) -> None:
+        """Look again, and draw what is seen, unless something else was asked for meanwhile."""
+        self.newest += 1
+        mine = self.newest
         try:
-            self.view = function(self.writer, **given)
+            view = await self._view()
         except UserError as error:
-            self.view, self.panels = None, []
-            with self.troubles:
-                frame.trouble(str(error))
+            view, trouble = None, str(error)
         else:
-            self.panels = self.view.panels()
-        self.caption.set_text(self.view.caption if self.view else "")
+            trouble = ""
+        if mine == self.newest:
+            self._draw(view, trouble)
+
+    async def _view(self) -> View | None:
+        """Return what is looked at; what takes long is computed beside, so that the page answers meanwhile."""
+        look = self.look
+        given = options.arguments(self.studio, look.subject, self.place.prompt, look.asked)
+        given |= {name: getattr(look, name) for name in ("layer", "head") if name in self.takes}
+        key = (self.loaded.run.path, self.loaded.step, look.subject, tuple(given.items()))
+        if key in self.studio.views:
+            return self.studio.views.get(key)
+        self.waiting.set_visibility(True)
+        view: View | None = await work.io_bound(options.function_of(look.subject), self.loaded, **given)
+        if view is not None:  # else the page is closing
+            self.studio.views.keep(key, view)
+        return view
+
+    def _draw(self, view: View | None, trouble: str) -> None:
+        self.waiting.set_visibility(False)
+        self.view, self.panels = view, view.panels() if view else []
+        self.troubles.clear()
+        if trouble:
+            with self.troubles:
+                frame.trouble(trouble)
+        self._mark_head()
+        self.caption.set_text(view.caption if view else "")
         self.pictures.set_content("".join(pictures.draw(panel, at) for at, panel in enumerate(self.panels)))
+        self.command.set_content(f'<p class="small">The same in a terminal:<br><code>{self._command()}</code></p>')
         self.show_cell()
 
-    def _draw_heads(self, layers: bool, heads: bool) -> None:
-        now = self.look
-        if heads:
-            self.heads.set_content(grid(self.writer, self.place.prompt, chosen=(now.layer, now.head)))
-        elif layers:
-            pressed = ["true" if at == now.layer else "false" for at in range(self.num_layers)]
-            buttons = "".join(
-                f'<button data-i="{at},{now.head}" data-testid="layer-{at}" aria-pressed="{state}">layer {at}</button>'
-                for at, state in enumerate(pressed)
+    def _command(self) -> str:
+        """Return what one types to see the same in a terminal."""
+        look, place = self.look, self.place
+        run = f"{place.run}@{place.step}" if place.step else place.run
+        words = ["clearhead", "look", look.subject, run]
+        if place.prompt and "prompt" in self.takes:
+            words.append(one_line(place.prompt, LONGEST_SHOWN))
+        words += [f"--{name}={getattr(look, name)}" for name in ("layer", "head") if name in self.takes]
+        return escape(shlex.join(words))
+
+    def _heads(self) -> str:
+        """Return what chooses a head, or a layer, where the subject is about one."""
+        if "head" in self.takes:
+            chosen = grid(self.loaded, self.place.prompt)
+        elif "layer" in self.takes:
+            chosen = "".join(
+                f'<button data-i="{at},{self.look.head}" data-testid="layer-{at}">layer {at}</button>'
+                for at in range(self.num_layers)
             )
-            self.heads.set_content(f'<div class="layers">{buttons}</div>')
+            chosen = f'<div class="layers">{chosen}</div>'
         else:
-            self.heads.set_content("")
+            chosen = ""
+        return f"<section><h2>{'Heads' if 'head' in self.takes else 'Layers'}</h2>{chosen}</section>" if chosen else ""
+
+    def _mark_head(self) -> None:
+        """Show which head is looked at, and what else can be asked of it."""
+        if "layer" not in self.takes or not self.num_layers:
+            return
+        look = self.look
+        ui.run_javascript(f"({PRESS})({look.layer}, {look.head if 'head' in self.takes else 'null'})")
+        if "head" in self.takes:
+            links = " · ".join(
+                f"<b>{said}</b>" if name == look.subject else f'<a href="{escape(self.address(name))}">{said}</a>'
+                for name, said in HEAD_SUBJECTS.items()
+            )
+            self.links.set_content(f'<p class="asked">Head {look.head} of layer {look.layer}: {links}</p>')
 
     @property
     def num_layers(self) -> int:
         """How many layers the model has; 0 where it has none."""
-        return len(getattr(self.writer.loaded.model, "mixers", []))
+        return len(getattr(self.loaded.model, "mixers", []))
 
     @property
     def num_heads(self) -> int:
         """How many heads its first layer has."""
-        mixers = getattr(self.writer.loaded.model, "mixers", [])
+        mixers = getattr(self.loaded.model, "mixers", [])
         return int(getattr(mixers[0], "num_heads", 0)) if mixers else 0
 
-    def choose(self, event: Any) -> None:
+    async def choose(self, event: Any) -> None:
         """Look at the layer and head that was clicked."""
         layer, head = (int(each) for each in event.args.split(","))
-        self.turn(layer, head)
+        await self.turn(layer, head)
 
     def click(self, event: Any) -> None:
         """Select a cell."""
         self.cell = Cell(*(int(each) for each in event.args))
         self.show_cell()
 
-    def press(self, event: Any) -> None:
+    async def press(self, event: Any) -> None:
         """Move by keys."""
         if not event.action.keydown:
             return
         turns = {"[": (-1, 0), "]": (1, 0), ",": (0, -1), ".": (0, 1)}
         moves = {"ArrowUp": (-1, 0), "ArrowDown": (1, 0), "ArrowLeft": (0, -1), "ArrowRight": (0, 1)}
         key = str(event.key)
-        if key in turns:
+        if key in turns and "layer" in self.takes:
             layer, head = turns[key]
-            self.turn(
+            await self.turn(
                 (self.look.layer + layer) % max(1, self.num_layers), (self.look.head + head) % max(1, self.num_heads)
             )
         elif key in moves and self.cell is not None:
-            down, right = moves[key]
-            rows, columns = (*self.panels[self.cell.picture].first.shape, 1)[:2]
-            row = min(max(self.cell.row + down, 0), rows - 1)
-            self.cell = replace(self.cell, row=row, column=min(max(self.cell.column + right, 0), columns - 1))
-            self.show_cell()
+            self._step(*moves[key])
+
+    def _step(self, down: int, right: int) -> None:
+        """Move the selected cell, as far as its picture goes."""
+        assert self.cell is not None
+        rows, columns = (*self.panels[self.cell.picture].first.shape, 1)[:2]
+        row = min(max(self.cell.row + down, 0), rows - 1)
+        self.cell = replace(self.cell, row=row, column=min(max(self.cell.column + right, 0), columns - 1))
+        self.show_cell()
 
     def show_cell(self) -> None:
         """Write out the numbers of the selected cell."""
         if self.view is None or self.cell is None or self.cell.picture >= len(self.panels):
-            self.arithmetic.set_content('<p class="small">Click a cell.</p>')
+            self.arithmetic.set_content('<p class="small">Click a cell, a token or a bar.</p>')
             return
         self.arithmetic.set_content(cell_in_words(self.view, self.panels[self.cell.picture], self.cell))
         ui.run_javascript(f"({MARK})({self.cell.picture}, {self.cell.row}, {self.cell.column})")
 
 
-def cell_in_words(view: View, panel: Panel, cell: Cell) -> str:
-    """Return what all arrays of a view hold at a cell of one of its pictures, as HTML."""
-    at = dict(zip(panel.axes, (cell.row, cell.column), strict=False))
-    names = dict(zip(panel.axes, panel.labels, strict=False))
-    said = [f"<dt>{axis} {place}</dt><dd>{_named(names[axis], place)}</dd>" for axis, place in at.items()]
-    for name, array in view.arrays.items():
-        axes = view.axes[name]
-        if set(axes) <= set(at) and all(at[axis] < size for axis, size in zip(axes, array.shape, strict=True)):
-            said.append(f"<dt>{name}</dt><dd>{_number(array[tuple(at[axis] for axis in axes)])}</dd>")
-    return f'<dl class="cell">{"".join(said)}</dl>{product(view, at)}'
-
-
-def product(view: View, at: dict[str, int]) -> str:
-    """Write out the product of a query and a key as the sum that it is, where the view has both."""
-    arrays = view.arrays
-    if not {"query", "key"} <= at.keys() or not {"query_vector", "key_vector", "scores_raw"} <= arrays.keys():
-        return ""
-    q, k = arrays["query_vector"][at["query"]].astype(float), arrays["key_vector"][at["key"]].astype(float)
-    shown = " + ".join(f"({a:.2f})({b:.2f})" for a, b in zip(q[:3], k[:3], strict=True))
-    scaled, weight = (arrays[name][at["query"], at["key"]] for name in ("scores_scaled", "pattern"))
-    pair = f"q{at['query']} · k{at['key']}"
-    return (
-        f'<p class="small numbers">{pair} = {shown} + … ({len(q)} terms) = {float(q @ k):.3f}<br>'
-        f"÷ √{len(q)} = {scaled:.3f}<br>softmax over the row = {weight:.3f}</p>"
-    )
-
-
-def _named(names: Any, place: int) -> str:
-    return escape(label(names[place])) if names is not None and place < len(names) else ""
-
-
-def _number(value: Any) -> str:
-    if isinstance(value, np.bool_):
-        return "yes" if value else "no"
-    return f"{value:.4f}" if isinstance(value, np.floating) else str(value)
-
-
-MARK = """(picture, row, column) => document.querySelectorAll('rect.chosen').forEach((mark) => {
-  const data = mark.dataset, chosen = data.p == picture;
-  mark.setAttribute('visibility', chosen ? 'visible' : 'hidden');
-  mark.setAttribute('x', Number(data.left) + column * data.size);
-  mark.setAttribute('y', row * data.size);
+PRESS = """(layer, head) => document.querySelectorAll('.head-grid button, .layers button').forEach((button) => {
+  const [l, h] = button.dataset.i.split(',').map(Number);
+  button.setAttribute('aria-pressed', l == layer && (head === null || h == head));
 })"""
+"""JavaScript that shows which head, or layer, is looked at."""
+
+MARK = """(picture, row, column) => {
+  document.querySelectorAll('rect.chosen').forEach((mark) => {
+    const data = mark.dataset, chosen = data.p == picture;
+    mark.setAttribute('visibility', chosen ? 'visible' : 'hidden');
+    mark.setAttribute('x', Number(data.left) + column * mark.getAttribute('width'));
+    mark.setAttribute('y', row * mark.getAttribute('height'));
+  });
+  document.querySelectorAll('.pictures button[data-row]').forEach((each) =>
+    each.toggleAttribute('data-chosen', each.dataset.p == picture && each.dataset.row == row));
+}"""
 """JavaScript that draws a frame around a cell."""
+
+ENTER_MAP = """(event) => {
+  const map = event.target.closest('svg.map[data-p]');
+  if (map && map.matches(':focus-visible') && !map.querySelector('rect.chosen[visibility=visible]'))
+    emit([map.dataset.p, 0, 0]);
+}"""
+"""JavaScript that tells which picture the tab key has come to, so that the arrows have a cell to begin from."""
 
 PICK_CELL = """(event) => {
   const cells = event.target.closest('image.cells'), one = event.target.closest('[data-row]');

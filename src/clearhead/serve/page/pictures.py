@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from clearhead.show.chart import Chart, Line
 from clearhead.show.chart import draw as draw_chart
@@ -17,12 +19,13 @@ from clearhead.show.palette import Scale
 from clearhead.show.readable import label, visible
 from clearhead.show.view import Panel
 
-MOST_LABELS = 64
-LONGEST_LABEL = 9
+LONGEST_LABEL = 12
 MAP_SIZE = 480.0
+TALLEST_MAP = 900.0
 LARGEST_CELL = 44.0
+NAME_HEIGHT = 14.0
+LETTER_WIDTH = 7.3
 MOST_ROWS = 40
-
 
 HATCHING = (
     '<defs><pattern id="hatching" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
@@ -39,79 +42,116 @@ def draw(panel: Panel, number: int) -> str:
     """
     faces = {"map": heat_map, "chips": chips, "bars": bars, "lines": lines, "scatter": scatter, "table": table}
     title = escape(label(panel.title))
-    return f'<section class="picture as-{panel.kind}"><h3>{title}</h3>{faces[panel.kind](panel, number)}</section>'
+    square = " square" if panel.kind == "map" and panel.first.shape[0] == panel.first.shape[1] else ""
+    drawn = faces[panel.kind](panel, number)
+    return f'<section class="picture as-{panel.kind}{square}"><h3>{title}</h3>{drawn}</section>'
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Where the cells of a map lie in its drawing, in pixels."""
+
+    left: float
+    cell_width: float
+    cell_height: float
+
+    def centre(self, row: int, column: int) -> tuple[float, float]:
+        """Return the middle of a cell."""
+        return self.left + (column + 0.5) * self.cell_width, (row + 0.5) * self.cell_height
 
 
 def heat_map(panel: Panel, number: int) -> str:
-    """Return a map of coloured cells, one pixel each in an image that is scaled without smoothing."""
+    """Return a map of coloured cells, one pixel each in an image that is scaled without smoothing.
+
+    Cells are squares, unless there are so many more columns than rows that the rows' names would not fit.
+    """
     values = panel.cells()
     rows, columns = values.shape
     scale = Scale.of(values.ravel())
-    size = min(MAP_SIZE / max(columns, 1), LARGEST_CELL)
-    down, across = _ticks(panel.labels[0], rows), _ticks(panel.labels[1], columns)
-    left, below = (12 + 7.3 * max(len(name) for _, name in ticks) for ticks in (down, across))
-    width, height = size * columns, size * rows
-    image = base64.b64encode(png(coloured(values, scale))).decode()
+    square = min(MAP_SIZE / max(rows, columns, 1), LARGEST_CELL)
+    cell_height = max(square, min(NAME_HEIGHT, TALLEST_MAP / max(rows, 1))) if columns > rows else square
+    down = _ticks(panel.labels[0], rows, cell_height)
+    across = _ticks(panel.labels[1], columns, square)
+    left, below = (12 + LETTER_WIDTH * max(len(name) for _, name in ticks) for ticks in (down, across))
+    grid = Grid(left, square, cell_height)
+    width, height = square * columns, cell_height * rows
+    image = base64.b64encode(png(values, scale)).decode()
     whole = left + width + 2
     box = f'x="{left:.1f}" y="0" width="{width:.1f}" height="{height:.1f}"'
     parts = [
         f'<svg class="map" viewBox="0 0 {whole:.0f} {height + below:.0f}" style="max-width:{whole:.0f}px" role="img" '
-        f'aria-label="{escape(panel.title)}: {rows} by {columns} cells, from {scale.low:.3g} to {scale.high:.3g}">',
+        f'data-p="{number}" tabindex="0" aria-label="{escape(panel.title)}: {rows} by {columns} cells, '
+        f'from {scale.low:.3g} to {scale.high:.3g}; arrows move the cell">',
         HATCHING,
         f'<rect {box} fill="url(#hatching)"/>',
         f'<image class="cells" data-p="{number}" data-rows="{rows}" data-columns="{columns}" {box} '
         f'preserveAspectRatio="none" href="data:image/png;base64,{image}"/>',
-        f'<rect class="chosen" data-p="{number}" data-left="{left:.1f}" data-size="{size:.3f}" visibility="hidden" '
-        f'width="{size:.3f}" height="{size:.3f}"/>',
+        f'<rect class="chosen" data-p="{number}" data-left="{left:.1f}" visibility="hidden" '
+        f'width="{square:.3f}" height="{cell_height:.3f}"/>',
+        *(_row_name(grid, row, name) for row, name in down),
+        *(_column_name(grid, column, name, height, turned=below > 20) for column, name in across),
     ]
-    for row, name in down:
-        parts.append(
-            f'<text x="{left - 6:.1f}" y="{(row + 0.5) * size + 4:.1f}" text-anchor="end">{escape(name)}</text>'
-        )
-    for column, name in across:
-        place = f"translate({left + (column + 0.5) * size + 4:.1f} {height + 6:.1f})"
-        turned = " rotate(-90)" if below > 20 else " translate(-8 10)"
-        anchor = "end" if below > 20 else "start"
-        parts.append(f'<text transform="{place}{turned}" text-anchor="{anchor}">{escape(name)}</text>')
     if panel.written is not None:
-        parts += _written(panel.written, values, scale, left, size)
+        parts += _written(panel.written, values, scale, grid)
     return "".join(parts) + f"</svg>{legend(scale)}"
 
 
+def _row_name(grid: Grid, row: int, name: str) -> str:
+    _, y = grid.centre(row, 0)
+    return f'<text x="{grid.left - 6:.1f}" y="{y + 4:.1f}" text-anchor="end">{escape(name)}</text>'
+
+
+def _column_name(grid: Grid, column: int, name: str, height: float, *, turned: bool) -> str:
+    x, _ = grid.centre(0, column)
+    place = f"translate({x + 4:.1f} {height + 6:.1f})"
+    turn, anchor = (" rotate(-90)", "end") if turned else (" translate(-8 10)", "start")
+    return f'<text transform="{place}{turn}" text-anchor="{anchor}">{escape(name)}</text>'
+
+
 def _written(
-    texts: Sequence[Sequence[str]], values: Float[np.ndarray, "R C"], scale: Scale, left: float, size: float
-) -> list[str]:
-    return [
-        f'<text class="written" x="{left + (column + 0.5) * size:.1f}" y="{(row + 0.5) * size + 4:.1f}" '
-        f'text-anchor="middle" style="fill:{scale.ink(float(values[row, column]))}">{escape(label(text)[:6])}</text>'
-        for row, line in enumerate(texts)
-        for column, text in enumerate(line)
-    ]
+    texts: Sequence[Sequence[str]], values: Float[np.ndarray, "R C"], scale: Scale, grid: Grid
+) -> Iterator[str]:
+    fits = max(1, int(grid.cell_width / LETTER_WIDTH))
+    for row, line in enumerate(texts):
+        for column, text in enumerate(line):
+            x, y = grid.centre(row, column)
+            ink = scale.ink(float(values[row, column]))
+            yield (
+                f'<text class="written" x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle" style="fill:{ink}">'
+                f"{escape(label(text)[:fits])}</text>"
+            )
 
 
-def _ticks(labels: Sequence[str] | None, count: int) -> list[tuple[int, str]]:
-    """Return the places that are named, few enough to be read."""
-    every = max(1, -(-count // MOST_LABELS))
+def _ticks(labels: Sequence[str] | None, count: int, size: float) -> list[tuple[int, str]]:
+    """Return the places that are named, so few that no two names touch."""
+    every = max(1, math.ceil(NAME_HEIGHT / size)) if size > 0 else 1
     return [(at, label(labels[at])[:LONGEST_LABEL] if labels is not None else str(at)) for at in range(0, count, every)]
 
 
-def coloured(values: Float[np.ndarray, "R C"], scale: Scale) -> UInt8[np.ndarray, "R C 4"]:
-    """Return each cell's colour; cells that are no number are see-through, so that the hatching below shows."""
-    seen = np.isfinite(values)
-    return np.concatenate([scale.rgb(values), np.where(seen, 255, 0).astype(np.uint8)[..., None]], axis=-1)
+def png(values: Float[np.ndarray, "R C"], scale: Scale) -> bytes:
+    """Return an image file, one pixel a cell; cells that are no number are see-through, so that hatching shows below.
 
-
-def png(pixels: UInt8[np.ndarray, "R C 4"]) -> bytes:
-    """Return an image file. Source: the PNG specification, third edition: signature, IHDR, IDAT, IEND."""
+    The scale's colours are a palette of 255, which makes the file a quarter as large as one of full colours.
+    Source: the PNG specification, third edition: signature, IHDR, PLTE, tRNS, IDAT, IEND.
+    """
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    rows, columns, _ = pixels.shape
-    unfiltered = b"".join(b"\0" + row.tobytes() for row in pixels)
-    header = struct.pack(">IIBBBBB", columns, rows, 8, 6, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(unfiltered)) + chunk(b"IEND", b"")
+    rows, columns = values.shape
+    seen = np.isfinite(values)
+    index = np.where(seen, 1 + np.rint(254 * scale.fraction(np.where(seen, values, scale.low))), 0).astype(np.uint8)
+    palette = np.concatenate([[[0, 0, 0]], scale.rgb(np.linspace(scale.low, scale.high, 255))]).astype(np.uint8)
+    unfiltered = np.pad(index, ((0, 0), (1, 0))).tobytes()
+    return b"".join(
+        (
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", struct.pack(">IIBBBBB", columns, rows, 8, 3, 0, 0, 0)),
+            chunk(b"PLTE", palette.tobytes()),
+            chunk(b"tRNS", b"\0"),
+            chunk(b"IDAT", zlib.compress(unfiltered)),
+            chunk(b"IEND", b""),
+        )
     )
 
 
@@ -130,7 +170,9 @@ def chips(panel: Panel, number: int) -> str:
     scale = Scale.of(values)
     shown = []
     for place, (name, value) in enumerate(zip(panel.labels[0] or [], values, strict=True)):
-        style = f"background:{scale.hex(value)};color:{scale.ink(value)}" if np.isfinite(value) else ""
+        # Nothing, where there may be something, is left untinted.
+        tinted = np.isfinite(value) and (value != 0 or scale.signed)
+        style = f"background:{scale.hex(value)};color:{scale.ink(value)}" if tinted else ""
         said = f"{value:.4g}" if np.isfinite(value) else "not scored"
         where = f'data-p="{number}" data-row="{place}"'
         shown.append(f'<button {where} style="{style}" title="{said}">{escape(visible(name))}</button>')
@@ -148,13 +190,12 @@ def bars(panel: Panel, number: int) -> str:
     rows = []
     for place in range(len(next(iter(arrays.values())))):
         name = label(panel.labels[0][place]) if panel.labels[0] is not None else str(place)
-        shades = (
-            enumerate(arrays.values())
-            if len(arrays) > 1
-            else ((int(array[place] < 0), array) for array in arrays.values())
+        drawn = [float(array[place]) for array in arrays.values()]
+        marks = "".join(
+            _bar(value, low, span, shade if len(drawn) > 1 else int(value < 0), (shade, len(drawn)))
+            for shade, value in enumerate(drawn)
         )
-        marks = "".join(_bar(float(array[place]), low, span, shade) for shade, array in shades)
-        numbers = " · ".join(f"{float(array[place]):.3g}" for array in arrays.values())
+        numbers = " · ".join(map(amount, drawn))
         rows.append(
             f'<button data-p="{number}" data-row="{place}">{escape(name)}</button>'
             f'<span class="bar">{marks}</span><span class="chance">{numbers}</span>'
@@ -162,18 +203,32 @@ def bars(panel: Panel, number: int) -> str:
     return f'{_shades(list(arrays))}<div class="bars wide">{"".join(rows)}</div>'
 
 
-def _bar(value: float, low: float, span: float, shade: int) -> str:
+def amount(value: float) -> str:
+    """Return a number as it is read beside its bar."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _bar(value: float, low: float, span: float, shade: int, lane: tuple[int, int]) -> str:
+    """Return one bar, in its lane of so many."""
     if not np.isfinite(value):
         return ""
     start, end = sorted((0.0, value))
-    place = f"left:{100 * (start - low) / span:.2f}%;width:{100 * (end - start) / span:.2f}%"
-    return f'<i class="shade-{min(shade, 5)}" style="{place}"></i>'
+    across = f"left:{100 * (start - low) / span:.2f}%;width:{100 * (end - start) / span:.2f}%"
+    down = f"top:{100 * lane[0] / lane[1]:.1f}%;bottom:{100 * (1 - (lane[0] + 1) / lane[1]):.1f}%"
+    return f'<i class="shade-{min(shade, 5)}" style="{across};{down}"></i>'
+
+
+def plain(name: str) -> str:
+    """Return an array's name as words."""
+    return label(name.replace("_", " "))
 
 
 def _shades(names: list[str]) -> str:
     if len(names) < 2:
         return ""
-    keys = "".join(f'<span><i class="shade-{min(at, 5)}"></i>{escape(name)}</span>' for at, name in enumerate(names))
+    keys = "".join(
+        f'<span><i class="shade-{min(at, 5)}"></i>{escape(plain(name))}</span>' for at, name in enumerate(names)
+    )
     return f'<p class="keys small">{keys}</p>'
 
 
@@ -188,7 +243,9 @@ def lines(panel: Panel, number: int) -> str:
             if named and all(map(_is_number, named))
             else np.arange(len(y)) * 1.0
         )
-        drawn.append(Line(x=x, y=y, role=f"series-{(6, 2, 8, 4, 1, 7)[place % 6]}", name=name, dots=len(y) <= 60))
+        drawn.append(
+            Line(x=x, y=y, role=f"series-{(6, 2, 8, 4, 1, 7)[place % 6]}", name=plain(name), dots=len(y) <= 60)
+        )
     return draw_chart(Chart(description=panel.title, lines=drawn, x_label=panel.axes[0], height=320))
 
 
@@ -221,9 +278,9 @@ def scatter(panel: Panel, number: int) -> str:
 def table(panel: Panel, number: int) -> str:
     """Return the arrays as columns."""
     header, rows = panel.columns()
-    numeric = [isinstance(value, int | float) for value in (rows[0] if rows else header)]
+    numeric = [any(isinstance(row[at], int | float) for row in rows) for at in range(len(header))]
     head = "".join(
-        f'<th class="{"number" if right else ""}">{escape(label(name.replace("_", " ")))}</th>'
+        f'<th class="{"number" if right else ""}">{escape(plain(name))}</th>'
         for name, right in zip(header, numeric, strict=True)
     )
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows[:MOST_ROWS])
@@ -236,7 +293,7 @@ def _cell(value: object) -> str:
         return (
             f'<td class="number">{value:,}</td>' if isinstance(value, int) else f'<td class="number">{value:.4g}</td>'
         )
-    return f"<td>{escape(visible(str(value), keep=' '))}</td>"
+    return "<td></td>" if value is None else f"<td>{escape(visible(str(value), keep=' '))}</td>"
 
 
 PICK = '(event) => { const hit = event.target.closest("[data-i]"); if (hit) emit(hit.dataset.i) }'

@@ -36,13 +36,13 @@ def settled(studio: Studio, place: Place) -> Place:
 
 
 def bar(studio: Studio, place: Place, moved: Callable[[Place], Any], *, prompt_label: str) -> None:
-    """Draw the controls; each change calls `moved` with the new place."""
+    """Draw the controls; each change calls `moved`, which may be a coroutine function, with the new place."""
     now = place
 
-    def change(**what: str) -> None:
+    def change(**what: str) -> Any:
         nonlocal now
         now = replace(now, **what)
-        moved(now)
+        return moved(now)
 
     with ui.element("div").classes("places"):
         names = [run.name for run in studio.runs()]
@@ -51,13 +51,7 @@ def bar(studio: Studio, place: Place, moved: Callable[[Place], Any], *, prompt_l
         field = ui.input(prompt_label, value=place.prompt).props("dense outlined debounce=300 data-testid=prompt")
         field.on_value_change(lambda event: change(prompt=event.value or ""))
     choice.on_value_change(lambda event: change(run=event.value, step=""))
-    ui.keyboard(lambda event: focus_prompt(event, field))
-
-
-def focus_prompt(event: Any, field: ui.input) -> None:
-    """Let `/` put the cursor into the prompt."""
-    if event.action.keydown and event.key == "/":
-        field.run_method("focus")
+    ui.run_javascript(OWN_KEYS)
 
 
 def scrubber(run: Run, step: str, moved: Callable[[str], Any]) -> None:
@@ -75,3 +69,15 @@ def scrubber(run: Run, step: str, moved: Callable[[str], Any]) -> None:
         )
         slider.on_value_change(lambda event: label.set_text(said(int(event.value))))
         slider.on("change", lambda: moved(steps[int(slider.value)]))
+
+
+OWN_KEYS = """document.addEventListener('keydown', (event) => {
+  if (event.target.closest('input, textarea, [role=slider]')) return;
+  if (event.key === '/') {
+    event.preventDefault();
+    document.querySelector('input[data-testid=prompt], [data-testid=prompt] input').focus();
+  } else if (event.key.startsWith('Arrow') && document.querySelector('rect.chosen[visibility=visible]')) {
+    event.preventDefault();
+  }
+})"""
+"""JavaScript that lets `/` go to the prompt, and keeps arrows that move a cell from moving the page."""

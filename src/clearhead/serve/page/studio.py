@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from clearhead.core import run as runs
 from clearhead.core.errors import UserError
+from clearhead.core.events import FILE
 from clearhead.core.run import Run, Selection
 from clearhead.serve.jobs import Jobs
 
 if TYPE_CHECKING:
     from clearhead.generation.writer import Writer
+    from clearhead.show.view import View
+    from clearhead.store.load import Loaded
+
+Value = TypeVar("Value")
 
 OPEN_MODELS = 4
+KEPT_VIEWS = 32
 
 
 class Studio:
@@ -28,7 +35,8 @@ class Studio:
         self.folder = folder
         self.jobs = Jobs()
         self.dark: bool | None = None
-        self._writers: OrderedDict[tuple[Path, int | str], Writer] = OrderedDict()
+        self._models: Kept[Loaded] = Kept(OPEN_MODELS)
+        self.views: Kept[View] = Kept(KEPT_VIEWS)
 
     def runs(self) -> list[Run]:
         """Return all runs, the newest first."""
@@ -54,19 +62,55 @@ class Studio:
         """Return a free folder for a new run."""
         return runs.new_path(stem, self.folder)
 
-    def writer(self, run: Run, step: int | str = "best") -> Writer:
+    def model(self, run: Run, step: int | str = "best") -> Loaded:
         """Return a run's model at a step, opened once; the few opened last stay open.
 
         Raises:
             UserError: the step is not there, or not as it was written.
         """
-        from clearhead.generation.writer import Writer
         from clearhead.store.load import load_selection
 
-        key = (run.path, step)
-        if key not in self._writers or isinstance(step, str):  # which step is best or last may have changed
-            self._writers[key] = Writer(load_selection(Selection(run, step)))
-        self._writers.move_to_end(key)
-        while len(self._writers) > OPEN_MODELS:
-            self._writers.popitem(last=False)
-        return self._writers[key]
+        # Which step is best or last may change while the run goes on, and with each change comes an event.
+        key = (run.path, step, changed(run))
+        if key in self._models:
+            return self._models.get(key)
+        return self._models.keep(key, load_selection(Selection(run, step)))
+
+    def writer(self, run: Run, step: int | str = "best") -> Writer:
+        """Return a run's model at a step, ready to write.
+
+        Raises:
+            UserError: the step is not there, or the run was trained for another task.
+        """
+        from clearhead.generation.writer import Writer
+
+        return Writer(self.model(run, step))
+
+
+class Kept(Generic[Value]):
+    """Values that took long to make, by what they were made from; the longest unused go first."""
+
+    def __init__(self, at_most: int) -> None:
+        self._values: OrderedDict[Hashable, Value] = OrderedDict()
+        self._at_most = at_most
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._values
+
+    def get(self, key: Hashable) -> Value:
+        """Return the value of a key that is there."""
+        self._values.move_to_end(key)
+        return self._values[key]
+
+    def keep(self, key: Hashable, value: Value) -> Value:
+        """Keep a value, and return it."""
+        self._values[key] = value
+        while len(self._values) > self._at_most:
+            self._values.popitem(last=False)
+        return value
+
+
+def changed(run: Run) -> int:
+    """Return when the run's events last grew."""
+    path = run.path / FILE
+    return path.stat().st_mtime_ns if path.exists() else 0

@@ -29,6 +29,7 @@ PURPOSE = (
     "then sentences, and how far it gets beside models that only count."
 )
 LONGEST_MINUTES = 30
+EARLIER = 8
 ENDINGS = {
     "budget": "The training is complete.",
     "patience": "The training ended early: nothing was gained any more.",
@@ -49,9 +50,19 @@ def show(studio: Studio, run: str = "") -> None:
             elif going := studio.jobs.going:
                 ui.link(f"{going[-1].run.name} is being trained: watch it", address_of(going[-1].run))
             else:
-                ui.label(
-                    "Nothing is being trained. Choose a text on the left; two minutes are enough to begin."
-                ).classes("said")
+                earlier(studio)
+
+
+def earlier(studio: Studio) -> None:
+    """Say that nothing is being trained, and offer what was trained before."""
+    ui.label("Nothing is being trained. Choose a text on the left; two minutes are enough to begin.").classes("said")
+    runs = studio.runs()[:EARLIER]
+    if runs:
+        frame.title_line("Earlier trainings, to be watched again")
+        with ui.element("ul").classes("links"):
+            for run in runs:
+                with ui.element("li"):
+                    ui.link(run.name, address_of(run.path))
 
 
 def address_of(run: Path) -> str:
@@ -178,7 +189,7 @@ class Watched:
         if newest == self.shown or not history.of("saved"):
             return
         try:
-            drawn = grid(self.studio.writer(self.run, newest), "")
+            drawn = grid(self.studio.model(self.run, newest), "")
         except UserError:  # a step that is being moved away just now; the next one will do
             return
         self.shown = newest

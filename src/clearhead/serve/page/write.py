@@ -12,6 +12,7 @@ from nicegui import ui
 
 from clearhead.core.errors import UserError
 from clearhead.serve.page import frame, places
+from clearhead.serve.page.answer import ANSWERS
 from clearhead.serve.page.pictures import PICK
 from clearhead.serve.page.places import Place
 from clearhead.serve.page.studio import Studio
@@ -21,6 +22,7 @@ from clearhead.show.readable import visible
 if TYPE_CHECKING:
     from clearhead.generation.engine import Token
     from clearhead.generation.writer import Writer
+    from clearhead.store.load import Loaded
 
 PURPOSE = (
     "A language model does one thing: it gives each possible next token a probability. Writing is drawing from it, "
@@ -70,7 +72,43 @@ def show(studio: Studio, place: Place, settings: Settings) -> None:
         if not place.run:
             ui.label("There is no run yet. Train one first.").classes("said")
             return
-        Desk(studio, place, settings)
+        loaded = studio.model(studio.run(place.run), place.selected())
+        task = loaded.description.get("task", "lm")
+        if task in ANSWERS:
+            Counter(studio, place, loaded, task)
+        else:
+            Desk(studio, place, settings)
+
+
+class Counter:
+    """Where a text is handed in and its label, or its translation, comes back."""
+
+    def __init__(self, studio: Studio, place: Place, loaded: Loaded, task: str) -> None:
+        self.place, self.loaded = place, loaded
+        about, self.answer_to = ANSWERS[task]
+        places.bar(studio, place, self.move, prompt_label="Text (press / to get here)")
+        ui.label(about).classes("said").style("margin-top: 24px")
+        self.answer = ui.html("", sanitize=False).props('data-testid=answer aria-live="polite"')
+        self.answer.style("max-width: 640px")
+        self.refresh()
+
+    def move(self, place: Place) -> None:
+        """Answer for another text, or ask another run or step."""
+        if (place.run, place.step) != (self.place.run, self.place.step):
+            ui.navigate.to(frame.address("write", **asdict(place)))
+            return
+        self.place = place
+        frame.keep("write", asdict(place))
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Draw the answer to the present text."""
+        text = self.place.prompt.strip()
+        try:
+            said = self.answer_to(self.loaded, text) if text else ""
+        except UserError as error:
+            said = f'<p class="trouble" role="alert">{escape(str(error))}</p>'
+        self.answer.set_content(said)
 
 
 class Desk:
