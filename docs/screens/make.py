@@ -10,11 +10,18 @@ import subprocess
 import sys
 import time
 import urllib.request
+from io import BytesIO
 from pathlib import Path
+
+from PIL import Image
 
 HERE = Path(__file__).parent
 PORT = 8439
-SIZE = {"width": 1280, "height": 800}
+SIZE = {"width": 1280, "height": 900}
+COLOURS = 256  # enough for flat areas and a scale, at a third of the size of full colour
+READY = """() => [...document.querySelectorAll('.q-btn')].every(each => each.innerText !== 'Stop')
+  && (!document.querySelector('.inspection') || document.querySelector('.picture'))"""
+"""JavaScript that says whether nothing is being written or computed any more."""
 PROMPT = "To be or not to be"
 
 
@@ -46,12 +53,15 @@ def photograph(address: str, run: str, other: str) -> None:
             page = browser.new_page(viewport=SIZE, color_scheme=scheme)
             for name, (path, clicks) in screens(run, other).items():
                 page.goto(address + path)
-                page.wait_for_timeout(2000)
                 for click in clicks:
                     page.locator(click).first.click()
-                    page.wait_for_timeout(4000)
+                    page.wait_for_timeout(1000)
+                page.wait_for_load_state("networkidle")
+                page.wait_for_function(READY)
+                page.wait_for_timeout(1500)
                 page.evaluate("window.scrollTo(0, 0)")
-                page.screenshot(path=HERE / f"{name}-{scheme}.png")
+                image = Image.open(BytesIO(page.screenshot())).convert("RGB").quantize(COLOURS, dither=0)
+                image.save(HERE / f"{name}-{scheme}.png", optimize=True)
         browser.close()
 
 

@@ -35,12 +35,13 @@ nav.screens a { color: var(--soft); text-decoration: none; padding: 6px 12px; bo
 nav.screens a:hover { background: var(--raised); color: var(--ink); }
 nav.screens a[aria-current] { color: var(--ink); font-weight: 630; background: var(--raised); }
 nav.screens .end { margin-left: auto; }
-main { max-width: 1320px; margin: 0 auto; padding: 32px 24px 80px; }
+main { max-width: 1320px; margin: 0 auto; padding: 24px 24px 80px; }
+.heading { display: grid; grid-template-columns: 188px minmax(0, 1fr); align-items: baseline; }
 h1 { font-size: 28px; line-height: 1.2; letter-spacing: -.02em; font-weight: 660; margin: 0; }
 h2 { font-size: 20px; line-height: 1.3; letter-spacing: -.01em; font-weight: 630; margin: 0 0 4px; }
 h3 { font-size: 16px; line-height: 1.4; font-weight: 630; margin: 0 0 4px; }
 p { margin: 0; }
-.purpose { color: var(--soft); max-width: 46em; margin-top: 4px; text-wrap: pretty; }
+.purpose { color: var(--soft); max-width: 60em; text-wrap: pretty; }
 .said, .small { color: var(--soft); text-wrap: pretty; max-width: 46em; }
 .small { font-size: 13px; }
 .said { margin-bottom: 16px; }
@@ -53,7 +54,7 @@ p { margin: 0; }
 .stack { display: flex; flex-direction: column; gap: 16px; align-items: stretch; }
 .row { display: flex; gap: 16px; align-items: center; flex-wrap: wrap; }
 .places { display: grid; grid-template-columns: 240px 280px minmax(0, 1fr); gap: 24px; align-items: center;
-  padding: 12px 0; margin-top: 16px; border-top: 1px solid var(--rule); border-bottom: 1px solid var(--rule); }
+  padding: 8px 0; margin-top: 16px; border-top: 1px solid var(--rule); border-bottom: 1px solid var(--rule); }
 section { margin-top: 40px; }
 section:first-child { margin-top: 0; }
 .big { font-size: 48px; line-height: 1; letter-spacing: -.03em; font-weight: 640; color: var(--orange);
@@ -128,6 +129,7 @@ svg.map text[class^=shade] { background: none; font-size: 13px; font-weight: 600
 svg.map .shade-0 { fill: var(--blue); } svg.map .shade-1 { fill: var(--orange); }
 svg.map .shade-2 { fill: var(--green); } svg.map .shade-3 { fill: var(--violet); }
 svg.map .shade-4 { fill: var(--brown); } svg.map .shade-5 { fill: var(--soft); }
+svg.map:focus:not(:focus-visible) { outline: none; }
 svg.map image { image-rendering: pixelated; cursor: crosshair; }
 .head-grid { display: grid; grid-template-columns: max-content 1fr; gap: 4px 8px; align-items: center; margin: 4px 0; }
 .head-grid .heads { display: flex; gap: 4px; flex-wrap: wrap; }
@@ -148,7 +150,7 @@ aside section { margin: 0 0 24px; }
 dl.cell { display: grid; grid-template-columns: max-content 1fr; gap: 4px 16px; margin: 0 0 16px; font-size: 14px; }
 dl.cell dt { color: var(--soft); } dl.cell dd { margin: 0; font-variant-numeric: tabular-nums; text-align: right; }
 @media (max-width: 1000px) { .inspection { grid-template-columns: minmax(0, 1fr); }
-  .aside, .beside, .halves, .places { grid-template-columns: minmax(0, 1fr); } }
+  .aside, .beside, .halves, .places, .heading { grid-template-columns: minmax(0, 1fr); } }
 @media (prefers-reduced-motion: reduce) { * { transition: none !important; animation: none !important; } }
 """
 
@@ -187,8 +189,9 @@ def frame(studio: Studio, screen: str, purpose: str) -> Iterator[None]:
 
 def heading(title: str, purpose: str) -> None:
     """Write a screen's title and what it is for."""
-    title_line(title, level=1)
-    ui.label(purpose).classes("purpose")
+    with ui.element("header").classes("heading"):
+        title_line(title, level=1)
+        ui.label(purpose).classes("purpose")
 
 
 def title_line(text: str, level: int = 2) -> ui.html:

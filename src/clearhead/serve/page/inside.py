@@ -14,7 +14,7 @@ from clearhead.core.errors import UserError
 from clearhead.look.catalogue import SUBJECTS
 from clearhead.serve.page import frame, options, pictures, places
 from clearhead.serve.page.arithmetic import Cell, cell_in_words
-from clearhead.serve.page.heads import grid
+from clearhead.serve.page.heads import grid, mixers_of
 from clearhead.serve.page.pictures import PICK
 from clearhead.serve.page.places import Place
 from clearhead.serve.page.studio import Studio
@@ -224,7 +224,7 @@ class Inspection:
             return
         look = self.look
         ui.run_javascript(f"({PRESS})({look.layer}, {look.head if 'head' in self.takes else 'null'})")
-        if "head" in self.takes:
+        if "head" in self.takes and self.loaded.description.get("task", "lm") == "lm":
             links = " · ".join(
                 f"<b>{said}</b>" if name == look.subject else f'<a href="{escape(self.address(name))}">{said}</a>'
                 for name, said in HEAD_SUBJECTS.items()
@@ -234,13 +234,12 @@ class Inspection:
     @property
     def num_layers(self) -> int:
         """How many layers the model has; 0 where it has none."""
-        return len(getattr(self.loaded.model, "mixers", []))
+        return len(mixers_of(self.loaded))
 
     @property
     def num_heads(self) -> int:
-        """How many heads its first layer has."""
-        mixers = getattr(self.loaded.model, "mixers", [])
-        return int(getattr(mixers[0], "num_heads", 0)) if mixers else 0
+        """How many heads its first layer has; 0 where it has none."""
+        return max((int(getattr(mixer, "num_heads", 0)) for mixer in mixers_of(self.loaded)[:1]), default=0)
 
     async def choose(self, event: Any) -> None:
         """Look at the layer and head that was clicked."""
