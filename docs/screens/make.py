@@ -17,7 +17,7 @@ from PIL import Image
 
 HERE = Path(__file__).parent
 PORT = 8439
-SIZE = {"width": 1280, "height": 900}
+SIZE = {"width": 1280, "height": 1040}
 COLOURS = 256  # enough for flat areas and a scale, at a third of the size of full colour
 READY = """() => [...document.querySelectorAll('.q-btn')].every(each => each.innerText !== 'Stop')
   && (!document.querySelector('.inspection') || document.querySelector('.picture'))"""
