@@ -8,8 +8,8 @@ table and added to benchmarks/INSIDE.json, the machine and the commit with them.
   Chromium, reading 256 tokens.
 - first paint: from the request to Chromium's first contentful paint.
 - server ready: from starting the process to its first answer.
-- probes and events: the same training with every event written and a probe that records all attention of 64 tokens at
-  60 log-spaced steps, against one without either; then with the page open on it. Paired: one after the other each time.
+- probes and events: the same training with every event written and a probe that records all attention of 64 tokens
+  twenty times, against one without either; then with the page open on it. Paired: one after the other each time.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ from clearhead.look.recording import trace
 from clearhead.training import fit
 watched, text, run, steps, threads = sys.argv[1] == "watched", *sys.argv[2:]
 marks, build, write = [], fit.build_hooks, events.Journal.write
-due = {round(int(steps) ** (each / 59)) for each in range(60)}
+due = range(0, int(steps), max(1, int(steps) // 20))
 
 def hooks(session, *others):
     made = build(session, *others)
@@ -95,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=300, help="of each timed training")
+    parser.add_argument("--steps", type=int, default=400, help="of each timed training")
     parser.add_argument("--threads", type=int, default=1, help="of each timed training")
     args = parser.parse_args()
     run = args.run.resolve()
