@@ -48,7 +48,7 @@ def embeddings(source: Source, *, token: str | None = None, seed: int = 1) -> Vi
     ranks = [f"number {at + 1}" for at in range(alike.size(1))]
     labels = {"shown": names, "listed": [names[at] for at in listed], "nearest": ranks}
     pictures = [
-        Picture("scatter", f"the map: two directions with {percent(held.sum())} of the spread", ("point", "class")),
+        Picture("scatter", f"the map: two directions with {100 * held.sum():.0f} % of the spread", ("point", "class")),
         Picture("table", "nearest neighbours, with their cosines", ("listed_neighbour",)),
     ]
     if token is not None:
