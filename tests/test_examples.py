@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import ast
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import clearhead
+from clearhead.cli.main import main
 from clearhead.show.view import View
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
-NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 
 
 def code_cells(notebook: Path) -> list[dict[str, Any]]:
@@ -55,3 +58,31 @@ def test_a_notebook_runs_and_shows_its_views(
     for view in views:
         assert "<figcaption>" in view._repr_html_()
     assert "tensor([0.2500, 0.2500, 0.2500, 0.2500" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_walk_through_a_model_prints_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each command of the page on looking inside, on models of less training: the same pictures, other digits."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("CLEARHEAD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("CLEARHEAD_RUNS", raising=False)
+    page = (ROOT / "docs" / "inside.md").read_text()
+    for command in re.findall(r"^clearhead train .*$", page, re.MULTILINE):
+        brief = re.sub(r"--(steps|minutes) \S+", "--steps 3", command)
+        assert main([*shlex.split(brief)[1:], "--threads", "1", "--quiet"]) == 0
+    shown = re.findall(r"^```console\n\$ (clearhead look .*)\n((?:.*\n)*?)```$", page, re.MULTILINE)
+    assert len(shown) > 10
+    for command, printed in shown:
+        capsys.readouterr()
+        assert main(shlex.split(command)[1:]) == 0
+        assert titles(capsys.readouterr().out) == titles(printed), command
+
+
+def titles(printed: str) -> list[str]:
+    """Return the first line of each paragraph but the caption, with its numbers taken out."""
+    paragraphs = [each.strip("\n") for each in re.split(r"\n\s*\n", printed.strip("\n"))]
+    firsts = [" ".join(each.splitlines()[0].split()) for each in paragraphs[:-1]]
+    return [re.sub(r"[\d.,%]+", "#", first) for first in firsts]
