@@ -37,13 +37,17 @@ def train(
     Raises:
         clearhead.core.errors.UserError: something in the call has to be mended; the message says what.
     """
+    from clearhead.core.errors import UserError
     from clearhead.show import report
-    from clearhead.training.config import override
+    from clearhead.training.config import override, setting_keys
     from clearhead.training.fit import train_run
     from clearhead.training.plan import planner
     from clearhead.training.recipes import default_recipe, recipe
 
     texts = [] if text is None else text if isinstance(text, list) else [text]
+    for name in fields:
+        if "__" not in name and (keys := setting_keys(name)):
+            raise UserError(f"{name} is called {keys[0].replace('.', '__')} here.")
     changes = {name.replace("__", "."): value for name, value in fields.items()}
     if minutes is not None:
         changes["train.minutes"] = minutes

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from clearhead.core import files
 from clearhead.core.errors import DamagedFile, NewerFormat, UserError
@@ -24,6 +25,13 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
         files.write_atomically(path, "new")
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_full_disk_is_told_without_what_a_library_says_around_it() -> None:
+    told = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    sentence = "Cannot write a.bin: No space left on device{}; what was stored before is untouched."
+    assert str(files.cannot_write(Path("a.bin"), told)) == sentence.format(" (os error 28)")
+    assert str(files.cannot_write(Path("a.bin"), OSError(28, "No space left on device"))) == sentence.format("")
 
 
 def test_a_folder_appears_with_its_hashes(tmp_path: Path) -> None:

@@ -144,9 +144,10 @@ def test_a_length_must_be_a_number_above_zero(flag: str, value: str, desk: Termi
         ("--model.width 0", "width must be at least 1, not 0"),
         ("--model.num_layers -2", "num_layers must be at least 1, not -2"),
         ("--model.num_heads 5", "num_heads = 5 does not divide width = 192; the nearest .* are 4 and 6"),
-        ("--model.num_heads 6 --model.num_kv_heads 4", "num_kv_heads = 4 does not divide num_heads = 6; .* 2 and 3"),
+        ("--model.num_heads 6 --model.num_kv_heads 4", "num_kv_heads = 4 does not divide num_heads = 6; .* 3 and 6"),
         ("--model.width 12 --model.num_heads 4", "even head width"),
         ("--model.context_length 3000", "context_length = 3000 is longer than the training part.*; at most [0-9]+ fit"),
+        ("--steps 5 --model.context_length 1000000000", "context_length = 1000000000 is longer than the training part"),
         ("--tokenizer bpe --tokenizer.vocabulary_size 9", "vocabulary_size is 9, but .* at least 257"),
     ],
 )
@@ -409,7 +410,7 @@ def largest_file(num_bytes: int) -> Iterator[None]:
 @pytest.mark.parametrize("num_bytes", [0, 500])
 def test_a_disk_too_full_for_a_new_run(num_bytes: int, desk: Terminal) -> None:
     with largest_file(num_bytes):
-        check(desk, f"train {TEXT} --steps 1 --preset tiny", "Cannot write .*: File too large. What was stored before")
+        check(desk, f"train {TEXT} --steps 1 --preset tiny", "Cannot write .*: File too large; what was stored before")
 
 
 def resume_with_a_full_disk(desk: Terminal, run: Path, num_bytes: int) -> str:

@@ -34,7 +34,7 @@ MISTAKES: dict[str, Callable[[], object]] = {
     "num_heads = 5 does not divide width = 192; the nearest numbers of heads that do are 4 and 6.": (
         lambda: GptConfig(num_heads=5)
     ),
-    "num_kv_heads = 4 does not divide num_heads = 6; the nearest numbers that do are 2 and 3.": (
+    "num_kv_heads = 4 does not divide num_heads = 6; the nearest numbers that do are 3 and 6.": (
         lambda: GptConfig(num_kv_heads=4)
     ),
     "num_kv_heads = 12 does not divide num_heads = 6; the nearest numbers that do are 3 and 6.": (

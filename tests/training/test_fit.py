@@ -73,6 +73,12 @@ def test_the_facade_trains_writes_and_scores(place: Path) -> None:
     assert scored.nats.min() > 0
 
 
+@pytest.mark.parametrize(("bare", "whole"), [("steps", "train__steps"), ("n_embd", "model__width")])
+def test_the_facade_names_a_setting_as_python_spells_it(bare: str, whole: str, place: Path) -> None:
+    with pytest.raises(UserError, match=f"^{bare} is called {whole} here"):
+        clearhead.train(place / "text.txt", **{bare: 6})
+
+
 def test_a_short_text_gets_a_shorter_context_and_a_notice(place: Path) -> None:
     (place / "short.txt").write_text("abc def ghi jkl " * 20)
     notices: list[str] = []

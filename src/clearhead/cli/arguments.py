@@ -49,9 +49,16 @@ class Parser(argparse.ArgumentParser):
             return UserError(f"{self.prog} has no use for {name!r}; a text with spaces needs quotes around it.")
         if name in flags:
             return UserError(f"{name} stands after --, where nothing is a flag; put it before.")
-        settings = [f"--{key}" for key in setting_keys(name.lstrip("-"))] if self.takes_settings else []
-        hint = f' Did you mean "{settings[0]}"?' if settings else nearest(name, flags)
+        keys = self._setting_keys(name.lstrip("-").replace("-", "_"))
+        hint = f' Did you mean "--{keys[0]}"?' if keys else nearest(name, flags)
         return UserError(f"{self.prog} does not know {name}.{hint}")
+
+    def _setting_keys(self, name: str) -> list[str]:
+        if not self.takes_settings:
+            return []
+        from clearhead.training.config import setting_keys
+
+        return setting_keys(name)
 
 
 def choose_action(
@@ -78,16 +85,6 @@ def choose_action(
     parser.add_argument("action", metavar="|".join(actions))
     parser.parse(arguments)
     raise AssertionError("either help was asked for or the action is missing")
-
-
-def setting_keys(name: str) -> list[str]:
-    """Return the dotted names of the settings that are called so, here or in other projects."""
-    from clearhead.core.config import FOREIGN_NAMES, describe
-    from clearhead.training.config import RunConfig
-
-    plain = name.replace("-", "_")
-    wanted = {plain, FOREIGN_NAMES.get(plain)}
-    return [field.key for field in describe(RunConfig) if field.key.rpartition(".")[2] in wanted]
 
 
 def dotted_flags(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:

@@ -92,9 +92,9 @@ def make_folder(path: Path) -> None:
 
 def cannot_write(path: Path, error: Exception) -> CannotWrite:
     """Return the sentence for a file that the system would not take."""
-    return CannotWrite(
-        f"Cannot write {path}: {getattr(error, 'strerror', None) or error}. What was stored before is untouched."
-    )
+    # A library without `strerror` puts its own steps before the system's words, each with a colon.
+    reason = getattr(error, "strerror", None) or str(error).rpartition(": ")[2]
+    return CannotWrite(f"Cannot write {path}: {reason}; what was stored before is untouched.")
 
 
 @contextlib.contextmanager

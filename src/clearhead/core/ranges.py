@@ -16,8 +16,8 @@ def require_above_zero(name: str, value: float) -> None:
 
 
 def nearest_divisors(number: int, wanted: int) -> str:
-    """Name the two divisors of `number` that lie closest to `wanted`."""
-    divisors = sorted((d for d in range(1, number + 1) if number % d == 0), key=lambda d: abs(d - wanted))
+    """Name the two divisors of `number` that lie closest to `wanted`; of two as close, the larger."""
+    divisors = sorted((d for d in range(1, number + 1) if number % d == 0), key=lambda d: (abs(d - wanted), -d))
     return " and ".join(str(divisor) for divisor in sorted(divisors[:2]))
 
 

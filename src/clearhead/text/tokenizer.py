@@ -188,7 +188,7 @@ class CharTokenizer(Tokenizer):
     """
 
     kind = "char"
-    # A block's code points and ids stay in the processor's cache: 1.6 times as fast as the whole text at once.
+    # A block's code points stay in the processor's cache, and all ids are written once, where they stay.
     _BLOCK_CHARACTERS = 1 << 16
 
     def __init__(self, characters: str, *, unknown: Literal["bytes", "refuse"], end: bool) -> None:
@@ -211,33 +211,34 @@ class CharTokenizer(Tokenizer):
         Raises:
             UnknownCharacter: names the first one, if those are refused.
         """
-        text = without_surrogates(text)
-        step = self._BLOCK_CHARACTERS
-        blocks = [self._encode_block(text[start : start + step]) for start in range(0, len(text), step)]
-        return np.concatenate([np.empty(0, np.int32), *blocks])
+        ids = self._look_up(text)
+        return ids if ids.min(initial=0) >= 0 else self._spell_unknown(without_surrogates(text))
 
     def drop_unknown(self, text: str) -> tuple[str, int]:
         """Return the text without the characters that `encode` would refuse, and how many those were."""
         text = without_surrogates(text)
         if self.unknown == "bytes":
             return text, 0
-        codes = _code_points(text)
-        kept = _text_of(codes[self._look_up(codes) >= 0])
+        kept = _text_of(_code_points(text)[self._look_up(text) >= 0])
         return kept, len(text) - len(kept)
 
-    def _look_up(self, codes: _CodePoints) -> Int32[np.ndarray, " N"]:
-        # "clip" sends every character above the table to its last entry, which is unknown.
-        return self._table.take(codes, mode="clip")
+    def _look_up(self, text: str) -> Int32[np.ndarray, " N"]:
+        """Return one id a character, -1 for an unknown one."""
+        ids = np.empty(len(text), np.int32)
+        for start in range(0, len(text), self._BLOCK_CHARACTERS):
+            codes = _code_points(text[start : start + self._BLOCK_CHARACTERS])
+            # "clip" sends every character above the table to its last entry, which is unknown.
+            self._table.take(codes, mode="clip", out=ids[start : start + len(codes)])
+        return ids
 
-    def _encode_block(self, text: str) -> Int32[np.ndarray, " N"]:
-        codes = _code_points(text)
-        ids = self._look_up(codes)
+    def _spell_unknown(self, text: str) -> Int32[np.ndarray, " N"]:
+        ids = self._look_up(text)
         unknown = np.flatnonzero(ids < 0)
         if not unknown.size:
             return ids
         if self.unknown == "refuse":
             raise UnknownCharacter(_named(text[unknown[0]]))
-        others = codes[unknown]
+        others = _code_points(text)[unknown]
         spelled = np.frombuffer(_text_of(others).encode(), np.uint8)
         more_bytes = (others >= 0x80).astype(np.int64) + (others >= 0x800) + (others >= 0x10000)
         ids = np.insert(ids, np.repeat(unknown, more_bytes), -1)
@@ -432,7 +433,7 @@ def _id_table(characters: str) -> Int32[np.ndarray, " size"]:
 def _code_points(text: str) -> _CodePoints:
     if text.isascii():
         return np.frombuffer(text.encode("ascii"), np.uint8)
-    return np.frombuffer(text.encode("utf-32-le"), "<u4")
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
 
 
 def _text_of(codes: _CodePoints) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from clearhead.core.config import merge
+from clearhead.core.config import FOREIGN_NAMES, describe, merge
 from clearhead.core.ranges import require_above_zero, require_not_negative, require_positive, require_share
 from clearhead.core.words import counted
 from clearhead.model.config import GptConfig
@@ -334,3 +334,9 @@ def override(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
     if any(f"train.{length}" in changes or length in nested for length in LENGTHS):
         config = merge(config, {"train": dict.fromkeys(LENGTHS)})
     return merge(config, changes)
+
+
+def setting_keys(name: str) -> list[str]:
+    """Return the dotted names of the settings that are called so, here or in other projects."""
+    wanted = {name, FOREIGN_NAMES.get(name)}
+    return [field.key for field in describe(RunConfig) if field.key.rpartition(".")[2] in wanted]

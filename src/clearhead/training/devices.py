@@ -127,7 +127,8 @@ def examine_model(config: ModelConfig, name: str, runtime: Runtime) -> Check:
 
 
 def shortened(config: ModelConfig) -> nn.Module:
-    """Return a model of these shapes with no more blocks than a check needs."""
+    """Return a model of these shapes with no more blocks and positions than a check needs."""
+    config = replace(config, context_length=min(CHECKED_POSITIONS, config.context_length))
     if isinstance(config, GptConfig):
         config = replace(config, num_layers=min(CHECKED_LAYERS, config.num_layers))
     return build_model(config, VOCABULARY_SIZE, seed=1).eval()
