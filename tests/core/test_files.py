@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from clearhead.core import files
+from clearhead.core import events, files
 from clearhead.core.errors import DamagedFile, NewerFormat, UserError
 
 
@@ -82,6 +82,17 @@ def test_what_is_no_manifest_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / files.MANIFEST).write_text(content)
     with pytest.raises(DamagedFile, match="manifest"):
         files.verify_folder(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_a_pipe_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / files.MANIFEST)
+    with pytest.raises(DamagedFile, match=r"manifest\.json is not a file"):
+        files.verify_folder(tmp_path)
+    os.mkfifo(tmp_path / events.FILE)
+    for read in (events.verify, events.Journal):
+        with pytest.raises(DamagedFile, match=r"events\.jsonl is not a file"):
+            read(tmp_path)
 
 
 def test_a_dropped_file_is_no_longer_missed(tmp_path: Path) -> None:

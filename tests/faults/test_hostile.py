@@ -12,12 +12,13 @@ import pickle
 import random
 import shutil
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from clearhead.core.errors import UserError
 from clearhead.core.files import MANIFEST, sha256, to_json
@@ -133,6 +134,31 @@ def test_tensors_that_lie_are_refused(run: Run, name: str, lie: str) -> None:
     sign(file)
     with pytest.raises(UserError):
         use(run)
+
+
+def fill(value: float) -> Callable[[dict[str, torch.Tensor]], Any]:
+    return lambda tensors: tensors.update({name: torch.full_like(tensors[name], value) for name in sorted(tensors)[:1]})
+
+
+UNFIT: dict[str, Callable[[dict[str, torch.Tensor]], Any]] = {
+    "not a number": fill(float("nan")),
+    "infinite": fill(float("inf")),
+    "one less": lambda tensors: tensors.pop(min(tensors)),
+    "one more": lambda tensors: tensors.update(zzz=torch.zeros(3)),
+    "a single number": lambda tensors: tensors.update({min(tensors): torch.zeros(())}),
+}
+
+
+@pytest.mark.parametrize("unfit", UNFIT)
+@pytest.mark.parametrize("name", ["model", "average"])
+def test_weights_that_are_none_are_refused(run: Run, name: str, unfit: str) -> None:
+    file = run.step_folder(8) / f"{name}.safetensors"
+    tensors = load_file(file)
+    UNFIT[unfit](tensors)
+    save_file(tensors, file)
+    sign(file)
+    with pytest.raises(UserError, match="The saved weights"):
+        fit.resume(Selection(run, "last"))
 
 
 STRANGE: list[Any] = [None, True, -1, 2**70, 1e308, "", "x", [], [[]], {}, {"x": 1}, "../../x"]

@@ -151,3 +151,12 @@ def test_a_beam_of_none_is_refused() -> None:
         Search(beam=0)
     with pytest.raises(UserError, match="length penalty"):
         Search(length_penalty=-1.0)
+
+
+def test_a_broken_model_finds_nothing() -> None:
+    model = random_model(1)
+    torch.nn.init.constant_(next(model.parameters()), torch.nan)
+    read, lengths = sources()
+    for beam in (1, 3):
+        found = best_targets(model, read, lengths, END, Search(beam=beam))
+        assert [each.log_probability for each in found] == [-math.inf] * len(read)

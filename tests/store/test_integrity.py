@@ -3,16 +3,18 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from clearhead.core import run as runs
 from clearhead.core.events import Journal, Stepped, Stopped
-from clearhead.core.files import to_json
+from clearhead.core.files import MANIFEST, MANIFEST_FORMAT, manifest, sha256, to_json
 from clearhead.core.run import Run
 from clearhead.store import checkpoint
 from clearhead.store.integrity import inspect, measure_room
+from clearhead.text.tokenizer import ByteTokenizer, _fingerprint
 
 CONFIG = {"config": {"train": {"log_every": None}}}
 
@@ -22,8 +24,7 @@ def run(tmp_path: Path) -> Run:
     """A run with two saved steps that has ended."""
     run = Run(tmp_path / "r-1")
     with runs.creating(run.path, CONFIG, {}) as folder:
-        (folder / "tokenizer").mkdir()
-        (folder / "tokenizer" / "tokenizer.json").write_text("{}")
+        ByteTokenizer(end=False).save(folder / "tokenizer")
     for step in (5, 10):
         tensors = {"a": torch.full((3, 5), float(step))}
         state = {"step": step, "plan": {}, "best": None}
@@ -38,6 +39,19 @@ def run(tmp_path: Path) -> Run:
     journal.close()
     (run.path / "report.html").write_text("derived")
     return run
+
+
+def signed(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a tokenizer's description with the fingerprint that fits it."""
+    return content | {"fingerprint": _fingerprint(content)}
+
+
+def write_manifest_of_files(run: Run) -> None:
+    """Make the manifest fit a tokenizer that was changed."""
+    listed = manifest(run.path)
+    file = run.tokenizer / "tokenizer.json"
+    listed["tokenizer/tokenizer.json"] = {"bytes": file.stat().st_size, "sha256": sha256(file)}
+    (run.path / MANIFEST).write_text(to_json({"format": MANIFEST_FORMAT, "files": listed}))
 
 
 def test_a_sound_run_is_whole(run: Run) -> None:
@@ -155,3 +169,23 @@ def test_a_stripping_that_was_cut_short_is_finished(run: Run) -> None:
     (run.step_folder(10) / "manifest.json").unlink()
     checkpoint.finish_stripping(run)
     assert (run.step_folder(10) / "optimizer.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"format": 99}, "newer version"),
+        ({"kind": "byte", "format": 1}, "fingerprint"),
+        (signed({"format": 1}), "does not hold what its kind"),
+        (signed({"format": 1, "kind": "word"}), "does not hold what its kind"),
+    ],
+)
+def test_a_tokenizer_that_cannot_be_read_is_named_though_its_hash_fits(
+    run: Run, content: dict[str, Any], said: str
+) -> None:
+    (run.tokenizer / "tokenizer.json").write_text(to_json(content))
+    write_manifest_of_files(run)
+    found = inspect(run)
+    assert len(found.troubles) == 1
+    assert "tokenizer.json" in found.troubles[0]
+    assert said in found.troubles[0]

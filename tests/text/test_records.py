@@ -117,6 +117,8 @@ def test_columns_are_found_by_name_number_or_place(
         ("x.jsonl", "[1]\n", "line 1 is not an object"),
         ("x.txt", "fine\n", "is no table of rows: name .tsv, .csv or .jsonl files, or two plain files"),
         ("x.tsv", "a\0b\tc\n", "does not look like text"),
+        ("x.tsv", "", 'x.tsv" holds no rows'),
+        ("x.tsv", "text\tlabel\n", 'x.tsv" holds no rows'),
     ],
 )
 def test_a_mistake_is_named_with_its_row(tmp_path: Path, name: str, content: str, sentence: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import torch
 import torch.nn.functional as F
 
 from clearhead.core.config import merge
-from clearhead.core.errors import UserError
+from clearhead.core.errors import DamagedFile, UserError
 from clearhead.core.events import read
-from clearhead.core.run import Run, Selection
+from clearhead.core.files import MANIFEST, MANIFEST_FORMAT, manifest, sha256, to_json
+from clearhead.core.run import DATA_FILE, Run, Selection
 from clearhead.generation.classifier import Classifier, class_nats, groups
 from clearhead.generation.writer import Writer
 from clearhead.model.encoder import Encoder
@@ -175,6 +177,30 @@ def test_changed_rows_are_refused_on_resume(table: Path) -> None:
         fit.resume(Selection(session.run, "last"))
     table.write_text(content)
     assert fit.resume(Selection(session.run, "last")).exactness == "exact"
+
+
+@pytest.mark.parametrize("labels", [None, ["good"], ["good", "bad", "ugly"], [["good"], "bad"]])
+def test_labels_that_are_not_those_of_the_classes_are_refused(table: Path, labels: Any) -> None:
+    """Whoever changes data.json can make its hash fit."""
+    run = create_and_train(table)
+    listed = manifest(run.path)
+    file = run.path / DATA_FILE
+    content = json.loads(file.read_text())
+    if labels is None:
+        del content["labels"]
+    else:
+        content["labels"] = labels
+    file.write_text(to_json(content))
+    listed[DATA_FILE] = {"bytes": file.stat().st_size, "sha256": sha256(file)}
+    (run.path / MANIFEST).write_text(to_json({"format": MANIFEST_FORMAT, "files": listed}))
+    uses = (
+        lambda: Classifier(load(str(run.path))).classify(["x"]),
+        lambda: TASKS["classify"].assess(load(str(run.path)), None, Further()),
+        lambda: fit.resume(Selection(run, "last")),
+    )
+    for use in uses:
+        with pytest.raises(DamagedFile, match=r"labels|name the classes"):
+            use()
 
 
 def test_a_trained_classifier_chooses_and_is_assessed(table: Path) -> None:

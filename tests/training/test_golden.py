@@ -32,12 +32,15 @@ from clearhead.training.state import State
 STORED = Path(__file__).with_name("golden_losses.json")
 NUM_STEPS = 100
 
-BOUND = 1e-3
+BOUND = 1e-5
 """How far a loss may lie from the stored one, relatively.
 
-Between kinds of CPU, threads and versions of torch rounding differs, and training amplifies it: over these steps to at
-most a fortieth of the bound where it was measured (docs/log.md).
+Between kinds of CPU and threads rounding differs, and training amplifies it: over these steps to at most a tenth of the
+bound where it was measured (docs/log.md).
 """
+
+BOUND_WITH_DROPOUT = 2e-4
+"""The same with dropout, which amplifies more."""
 
 SMALL = {"model.num_layers": 2, "model.num_heads": 2, "model.width": 24, "model.context_length": 16}
 PARTS: dict[str, dict[str, Any]] = {
@@ -84,7 +87,8 @@ def check(part: str, threads: int = 1) -> None:
     wanted = stored(part)
     assert len(wanted) == NUM_STEPS
     assert wanted[-1] < 0.8 * wanted[0]
-    assert losses(part, PARTS[part], threads) == pytest.approx(wanted, rel=BOUND)
+    bound = BOUND_WITH_DROPOUT if "dropout" in part else BOUND
+    assert losses(part, PARTS[part], threads) == pytest.approx(wanted, rel=bound)
 
 
 FIRST = ("tiny", "gpt2", "lecture")

@@ -59,3 +59,9 @@ def test_a_model_that_is_as_sure_as_it_is_right_has_no_error() -> None:
     right = np.concatenate([np.arange(400) % 4 == 0, np.arange(400) % 4 != 0])
     assert calibration(sure, right)[1] == pytest.approx(0.0, abs=1e-12)
     assert calibration(sure, ~right)[1] == pytest.approx(0.5)
+
+
+def test_a_broken_model_is_not_sure_of_anything() -> None:
+    bins, error = calibration(np.array([0.5, np.nan]), np.array([True, False]))
+    assert bins == []
+    assert np.isnan(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -116,6 +117,14 @@ def test_patience_cools_down_and_ends() -> None:
     assert training.state.step == 14
     assert training.state.best is not None
     assert training.state.best.step == 6
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_is_never_the_best(broken: float) -> None:
+    training = Training(Plan(steps=6, evaluate_every=2))
+    training.run(fixed_scores([broken, 2.0, broken]))
+    assert training.state.best is not None
+    assert (training.state.best.step, training.state.best.nats_per_token) == (4, 2.0)
 
 
 def test_gains_within_the_error_do_not_feed_patience() -> None:

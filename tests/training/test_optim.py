@@ -1,9 +1,15 @@
 """Muon against torch's own, stacked against one by one, and who is optimized how."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from clearhead.core.errors import DamagedFile
 from clearhead.model.build import build_model
 from clearhead.model.config import BigramConfig, GptConfig
 from clearhead.training.config import AdamWConfig, MuonConfig
@@ -130,6 +136,30 @@ def test_the_memory_comes_back_to_the_bit(config: AdamWConfig | MuonConfig) -> N
     pairs = list(zip(model.parameters(), other.parameters(), strict=True))
     assert all(torch.equal(left, right) for left, right in pairs)
     assert not all(torch.equal(a, b) for a, b in zip(model.parameters(), forgetful.parameters(), strict=True))
+
+
+STRANGE_MEMORY: dict[str, Callable[[dict[str, Tensor]], Any]] = {
+    "one is missing": lambda memory: memory.pop("2.weight/exp_avg_sq"),
+    "one too many": lambda memory: memory.update({"zzz/exp_avg": torch.zeros(3)}),
+    "no name": lambda memory: memory.update({"zzz": torch.zeros(3)}),
+    "another shape": lambda memory: memory.update({"2.weight/exp_avg": torch.zeros(())}),
+    "another type": lambda memory: memory.update({"2.weight/exp_avg": memory["2.weight/exp_avg"].bfloat16()}),
+    "steps in a row": lambda memory: memory.update({"2.weight/step": torch.zeros(3)}),
+}
+
+
+@pytest.mark.parametrize("strange", STRANGE_MEMORY)
+def test_a_memory_of_something_else_is_refused(strange: str) -> None:
+    """Taken as it is, a tensor of another shape can end the process inside torch."""
+    model = nn.Sequential(nn.Embedding(7, 5), nn.Linear(5, 5), nn.Linear(5, 7))
+    optimizer = build_optimizer(AdamWConfig(), model)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    memory = dict(optimizer.tensors())
+    STRANGE_MEMORY[strange](memory)
+    with pytest.raises(DamagedFile, match="The saved optimizer"):
+        build_optimizer(AdamWConfig(), model).load_tensors(memory)
 
 
 def test_rates_move_together() -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from clearhead.core.errors import DamagedFile
-from clearhead.core.files import cannot_write, encodable, sync, to_json, write_atomically
+from clearhead.core.files import cannot_write, encodable, require_file, sync, to_json, write_atomically
 
 FILE = "events.jsonl"
 SEAL = "events.seal.json"
@@ -298,6 +298,7 @@ def verify(folder: Path) -> None:
             length, checksum, last = length + len(raw), sealed_by, line["event"]
         if length < path.stat().st_size:
             raise DamagedFile(f"{path} ends in the middle of a line; resuming the run cuts that line off.")
+    require_file(seal_path)
     sealed = {"format": 1, "bytes": length, "crc": checksum}
     if seal_path.exists() and seal_path.read_bytes() != to_json(sealed).encode():
         raise DamagedFile(f"{path} is not what was written: it does not fit {seal_path}, or that was changed.")
@@ -313,6 +314,7 @@ def _sealed_lines(
     Args:
         offset: where to begin, after so many `lines`, the last of which has this checksum.
     """
+    require_file(path)
     with path.open("rb") as stream:
         stream.seek(offset)
         for number, raw in enumerate(stream, lines + 1):

@@ -44,12 +44,23 @@ def read_json(path: Path) -> Any:
     Raises:
         DamagedFile: the file is missing, not UTF-8 or not JSON.
     """
+    require_file(path)
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise DamagedFile(f"{path} is missing.") from None
     except (ValueError, RecursionError):
         raise DamagedFile(f"{path} is not valid JSON: it was cut short or changed.") from None
+
+
+def require_file(path: Path) -> None:
+    """Refuse what stands in a file's place and may never end, such as a pipe or a device.
+
+    Raises:
+        DamagedFile: names it.
+    """
+    if path.exists() and not path.is_file():
+        raise DamagedFile(f"{path} is not a file.")
 
 
 def sync(path: Path) -> None:

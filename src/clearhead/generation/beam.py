@@ -80,7 +80,12 @@ def best_targets(
         beams.grow(must_end=left == 0)
         if not beams.numbers.numel():
             break
-    return [max(found, key=lambda h: search.compared(h.log_probability, len(h.ids) + 1)) for found in beams.finished]
+    # A model whose numbers are not finite ends no target.
+    nothing = Hypothesis((), -math.inf)
+    return [
+        max(found, key=lambda h: search.compared(h.log_probability, len(h.ids) + 1), default=nothing)
+        for found in beams.finished
+    ]
 
 
 class _Beams:

@@ -12,7 +12,8 @@ from jaxtyping import Float64, Int32, Int64
 from torch import nn
 
 from clearhead.core.config import build
-from clearhead.core.errors import UserError
+from clearhead.core.errors import DamagedFile, UserError
+from clearhead.core.run import DATA_FILE, Run, part
 from clearhead.model.masks import Padded
 from clearhead.store.load import Loaded, require_task
 from clearhead.text.config import TextConfig
@@ -50,7 +51,7 @@ class Classifier:
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """The labels that there are to choose from."""
-        return tuple(self.loaded.run.data()["labels"])
+        return stored_labels(self.loaded.run)
 
     def classify(self, texts: Sequence[str]) -> list[Choice]:
         """Return the label of each text.
@@ -71,6 +72,18 @@ class Classifier:
         order = np.argsort(-probabilities, kind="stable")
         named = {self.labels[index]: float(probabilities[index]) for index in order}
         return Choice(text, self.labels[order[0]], named)
+
+
+def stored_labels(run: Run) -> tuple[str, ...]:
+    """Return what each class of a run's model stands for.
+
+    Raises:
+        DamagedFile: it is not stored for each of them.
+    """
+    labels: list[str] = part(run.data(), "labels", kind=list)
+    if len(labels) != part(run.describe(), "config", "model", "num_classes", kind=int):
+        raise DamagedFile(f"{run.path / DATA_FILE} does not name the classes of the model one by one.")
+    return tuple(labels)
 
 
 def encode_rows(texts: Sequence[str], tokenizer: Tokenizer, context_length: int) -> Rows:

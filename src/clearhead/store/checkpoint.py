@@ -317,16 +317,28 @@ def load_model_tensors(model: torch.nn.Module, tensors: Mapping[str, Tensor]) ->
     """Put stored tensors into a model.
 
     Raises:
-        DamagedFile: a name or a shape does not fit the model.
+        DamagedFile: a name or a shape does not fit the model, or numbers are not finite.
     """
     own = model_tensors(model)
-    for name in sorted(set(own) ^ set(tensors)):
-        raise DamagedFile(f"The saved weights do not fit the model: {name} is only in one of them.")
+    require_weights(tensors, own)
     with torch.no_grad():
         for name, tensor in tensors.items():
-            if own[name].shape != tensor.shape:
-                raise DamagedFile(f"The saved weights do not fit the model: {name} has shape {tuple(tensor.shape)}.")
             own[name].copy_(tensor)
+
+
+def require_weights(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Refuse stored weights that cannot take the place of a model's own.
+
+    Raises:
+        DamagedFile: a name or a shape differs, or numbers are not finite; such weights are never saved.
+    """
+    for name in sorted(set(own) ^ set(tensors)):
+        raise DamagedFile(f"The saved weights do not fit the model: {name} is only in one of them.")
+    for name, tensor in tensors.items():
+        if own[name].shape != tensor.shape:
+            raise DamagedFile(f"The saved weights do not fit the model: {name} has shape {tuple(tensor.shape)}.")
+        if not tensor.isfinite().all():
+            raise DamagedFile(f"The saved weights are no weights: {name} has numbers that are not finite.")
 
 
 def sizes(run: Run) -> Iterator[tuple[int, int]]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clearhead.core import events
-from clearhead.core.errors import DamagedFile, UserError
+from clearhead.core.errors import DamagedFile, NewerFormat, UserError
 from clearhead.core.files import MANIFEST, manifest, verify_file
 from clearhead.core.run import STEP_NAME, Run, leftovers, part
 from clearhead.store.checkpoint import is_resumable, read_state, verify_step
+from clearhead.text.tokenizer import load_tokenizer
 
 DERIVED = ("report.html", "lock")
 """Files of a run that are made anew at any time, so that nothing depends on them."""
@@ -88,10 +89,10 @@ def _troubles_of_folder(folder: Path, spared: frozenset[Path]) -> Iterator[str]:
 
 def _troubles_of_contents(run: Run) -> Iterator[str]:
     """Yield a sentence for each description that does not say what this version reads, though its hash fits."""
-    for read in (run.describe, run.data):
+    for read in (run.describe, run.data, lambda: load_tokenizer(run.tokenizer)):
         try:
             read()
-        except UserError as error:
+        except (DamagedFile, NewerFormat) as error:  # A library that is not installed here is no damage.
             yield str(error)
 
 

@@ -72,7 +72,7 @@ def read_rows(inputs: Sequence[Input], columns: Columns, config: TextConfig) -> 
     """Read the rows of tables one after another, or of two other files side by side.
 
     Raises:
-        UserError: a file is no text, a column is missing, a text is empty; the row is named.
+        UserError: a file is no text, a column is missing, a text is empty (the row is named); there is no row.
     """
     if config.encoding is not None:
         check_encoding(config.encoding)
@@ -87,7 +87,10 @@ def read_rows(inputs: Sequence[Input], columns: Columns, config: TextConfig) -> 
             f"{odd.label} is no table of rows: name {', '.join(TABLES[:2])} or {TABLES[2]} files, or two plain files "
             f"whose lines belong together ({columns[0].role}s, then {columns[1].role}s)."
         )
-    return [checked(row, columns, config) for row in rows]
+    read = [checked(row, columns, config) for row in rows]
+    if not read:
+        raise UserError(f"{' and '.join(input.label for input in inputs)} holds no rows; name a file that does.")
+    return read
 
 
 def named_input(name: str, keep_at: Path | None = None) -> Input:

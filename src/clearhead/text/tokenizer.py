@@ -371,6 +371,13 @@ def load_tokenizer(folder: Path, *, end: bool | None = None) -> Tokenizer:
         raise DamagedFile(f"{path} is not what was written: its fingerprint does not fit its content.")
     if end is not None:
         stored["end"] = end
+    try:
+        return _rebuild(folder, stored)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise DamagedFile(f"{path} does not hold what its kind of tokenizer asks for.") from None
+
+
+def _rebuild(folder: Path, stored: dict[str, Any]) -> Tokenizer:
     match stored["kind"]:
         case "char":
             return CharTokenizer(stored["characters"], unknown=stored["unknown"], end=stored["end"])

@@ -18,7 +18,7 @@ from clearhead.core.errors import UserError
 from clearhead.core.events import read
 from clearhead.core.files import write_atomically
 from clearhead.core.run import VALIDATION_ROWS_FILE, Run
-from clearhead.generation.classifier import class_nats
+from clearhead.generation.classifier import class_nats, stored_labels
 from clearhead.model.family_config import EncoderConfig
 from clearhead.model.masks import Padded
 from clearhead.store.load import Loaded, tokenizer_of
@@ -37,7 +37,6 @@ from clearhead.training.labelled import (
     labelled,
     labels_of,
     read_parts,
-    require_known,
     reread_parts,
     train_on,
 )
@@ -126,7 +125,7 @@ class ClassificationTask(Task):
         assert isinstance(config.task, ClassifyTaskConfig)
         sources, tokenizer = run.data(), tokenizer_of(run)
         parts = reread_parts(run.path, sources, config.task)
-        labels, context = tuple(sources["labels"]), config.model.context_length
+        labels, context = stored_labels(run), config.model.context_length
         training, validation = (
             labelled(rows, labels, tokenizer, context) for rows in (parts.training, parts.validation)
         )
@@ -137,7 +136,7 @@ class ClassificationTask(Task):
         further.require_nothing()
         part = stored_part(loaded) if text is None else other_part(loaded, text)
         context: int = loaded.description["config"]["model"]["context_length"]
-        found = score(loaded.model, part, tuple(loaded.run.data()["labels"]), context, sampled=False)
+        found = score(loaded.model, part, stored_labels(loaded.run), context, sampled=False)
         measured = {line["name"]: line["values"] for line in read(loaded.run.path) if line["event"] == "measured"}
         return {
             "run": loaded.run.name,
@@ -239,14 +238,13 @@ def other_part(loaded: Loaded, text: str) -> Labelled:
     settings = loaded.description["config"]
     task = build(ClassifyTaskConfig, settings["task"], where="task")
     rows = read_rows([named_input(text)], columns_of(task), build(TextConfig, settings["text"], where="text"))
-    require_known(rows, loaded.run.data()["labels"])
     return of_run(loaded, rows)
 
 
 def of_run(loaded: Loaded, rows: Sequence[Row]) -> Labelled:
     """Return rows as a run's model reads them."""
     context: int = loaded.description["config"]["model"]["context_length"]
-    return labelled(rows, loaded.run.data()["labels"], loaded.tokenizer, context)
+    return labelled(rows, stored_labels(loaded.run), loaded.tokenizer, context)
 
 
 def with_classes(model: EncoderConfig, labels: Sequence[str]) -> EncoderConfig:

@@ -117,8 +117,11 @@ def calibration(sure: Float64[np.ndarray, " B"], right: np.ndarray) -> tuple[lis
     Source: Guo et al. 2017, section 2.
 
     Returns:
-        for each bin that is not empty its edges, count, mean probability and share of right ones; and the error.
+        for each bin that is not empty its edges, count, mean probability and share of right ones; and the error. Of a
+        model whose numbers are not finite, no bins.
     """
+    if not np.isfinite(sure).all():
+        return [], math.nan
     which = np.minimum((sure * BINS).astype(np.int64), BINS - 1)
     bins, error = [], 0.0
     for index in np.unique(which):

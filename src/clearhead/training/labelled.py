@@ -13,6 +13,7 @@ from jaxtyping import Int64
 from clearhead.core.config import build, to_dict
 from clearhead.core.errors import UserError
 from clearhead.core.files import sha256
+from clearhead.core.run import part
 from clearhead.generation.classifier import encode_rows
 from clearhead.text.config import TextConfig, TokenizerConfig
 from clearhead.text.inputs import Input
@@ -105,11 +106,11 @@ def reread_parts(run: Path, sources: dict[str, Any], task: ClassifyTaskConfig) -
     Raises:
         UserError: they are gone or are not what the run was trained on.
     """
-    names = sources["names"]
+    names = part(sources, "names", kind=list)
     inputs = [kept_input(run / "stdin.txt") if name == "-" else named_input(name) for name in names]
-    task = replace(task, validation=tuple(sources["validation_names"]))
-    parts = read_parts(inputs, task, build(TextConfig, sources["text"], where="text"))
-    if fingerprint([*parts.training, *parts.validation]) != sources["fingerprint"]:
+    task = replace(task, validation=tuple(part(sources, "validation_names", kind=list)))
+    parts = read_parts(inputs, task, build(TextConfig, part(sources, "text"), where="text"))
+    if fingerprint([*parts.training, *parts.validation]) != part(sources, "fingerprint", kind=str):
         raise UserError(
             f"The rows of {run} have changed since the run began ({', '.join(names) or 'the tales'}); "
             "bring the old ones back, or train a new run."
@@ -121,7 +122,7 @@ def labels_of(parts: Parts) -> tuple[str, ...]:
     """Return the labels of the training rows, sorted.
 
     Raises:
-        UserError: there are fewer than two labels or very many, or validation has one that training lacks.
+        UserError: there are fewer than two labels or very many.
     """
     counted = parts.training
     labels = tuple(sorted({row.second for row in counted}))
@@ -132,13 +133,13 @@ def labels_of(parts: Parts) -> tuple[str, ...]:
             f"The {len(counted)} training rows have {len(labels)} different labels, such as {labels[0][:40]!r}: "
             "name the column that holds the labels by --task.label."
         )
-    require_known(parts.validation, labels)
     return labels
 
 
 def require_known(rows: Sequence[Row], labels: Sequence[str]) -> None:
     """Refuse rows with a label that training does not know."""
-    unknown = next((row for row in rows if row.second not in labels), None)
+    known_labels = frozenset(labels)
+    unknown = next((row for row in rows if row.second not in known_labels), None)
     if unknown is not None:
         known = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
         raise UserError(
@@ -148,7 +149,12 @@ def require_known(rows: Sequence[Row], labels: Sequence[str]) -> None:
 
 
 def labelled(rows: Sequence[Row], labels: Sequence[str], tokenizer: Tokenizer, context_length: int) -> Labelled:
-    """Return rows as ids and classes."""
+    """Return rows as ids and classes.
+
+    Raises:
+        UserError: a row has a label that is not among them.
+    """
+    require_known(rows, labels)
     texts = tuple(row.first for row in rows)
     places = {label: place for place, label in enumerate(labels)}
     targets = np.array([places[row.second] for row in rows], dtype=np.int64)

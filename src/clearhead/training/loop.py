@@ -308,7 +308,8 @@ class _Loop:
     def judge(self, score: Evaluation) -> Generator[Event, None, bool]:
         """Keep account of the best step and of patience; return whether this one is the best."""
         state = self.state
-        gained = state.best is None or score.nats_per_token < state.best.nats_per_token
+        bar = math.inf if state.best is None else state.best.nats_per_token
+        gained = score.nats_per_token < bar
         # Small gains add up: they are measured from the last clear one, not from the best so far.
         if score.nats_per_token < state.reference - score.standard_error:
             state.reference, state.without_gain = score.nats_per_token, 0

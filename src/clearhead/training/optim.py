@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from clearhead.core.errors import DamagedFile
 from clearhead.core.runtime import Precision
 from clearhead.training.config import AdamWConfig, MuonConfig, OptimizerConfig
 
@@ -129,16 +130,47 @@ class OptimizerSet:
         }
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Bring back a memory that `tensors` returned."""
-        parameters = {name: parameter for parameter, name in self._names.items()}
-        owners = {p: optimizer for optimizer in self.optimizers for g in optimizer.param_groups for p in g["params"]}
+        """Bring back a memory that `tensors` returned.
+
+        Raises:
+            DamagedFile: it is not the memory of these optimizers for these parameters.
+        """
+        owned = {
+            self._names[parameter]: (parameter, optimizer.state)
+            for optimizer in self.optimizers
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+        }
         for name, value in tensors.items():
             parameter_name, _, key = name.rpartition("/")
-            memory = owners[parameters[parameter_name]].state[parameters[parameter_name]]
-            if key in memory:
-                memory[key].copy_(value)
+            parameter, memory = owned.get(parameter_name, (None, {}))
+            if parameter is None or not fits(key, value, parameter):
+                raise DamagedFile(f"The saved optimizer remembers {name}, which does not fit this one.")
+            if key in memory[parameter]:
+                memory[parameter][key].copy_(value)
             else:
-                memory[key] = value.clone()
+                memory[parameter][key] = value.to(parameter.device, copy=True)
+        self._require_whole_memory()
+
+    def _require_whole_memory(self) -> None:
+        for optimizer in self.optimizers:
+            for parameter, memory in optimizer.state.items():
+                for key in MEMORY.get(type(optimizer), frozenset()) - memory.keys():
+                    raise DamagedFile(f"The saved optimizer does not remember {self._names[parameter]}/{key}.")
+
+
+MEMORY = {torch.optim.AdamW: frozenset({"step", "exp_avg", "exp_avg_sq"}), Muon: frozenset({"momentum"})}
+"""What our optimizers remember of a parameter that a gradient has reached."""
+
+SINGLE_NUMBERS = frozenset({"step", "mu_product"})
+"""What torch's optimizers remember as one number; everything else has its parameter's shape and type."""
+
+
+def fits(key: str, value: Tensor, parameter: Tensor) -> bool:
+    """Say whether a stored tensor can be what an optimizer remembers of a parameter."""
+    if key in SINGLE_NUMBERS:
+        return value.ndim == 0 and value.dtype == torch.float32
+    return value.shape == parameter.shape and value.dtype == parameter.dtype
 
 
 def build_optimizer(config: OptimizerConfig, model: nn.Module, precision: Precision = "fp32") -> OptimizerSet:

@@ -12,6 +12,7 @@ from jaxtyping import Int64
 
 from clearhead.core.config import build, to_dict
 from clearhead.core.errors import UserError
+from clearhead.core.run import part
 from clearhead.generation.translator import end_of, source_ids, word_ids
 from clearhead.text.config import TextConfig, TokenizerConfig
 from clearhead.text.inputs import Input
@@ -97,11 +98,11 @@ def reread_pairs(run: Path, sources: dict[str, Any], task: TranslateTaskConfig) 
     Raises:
         UserError: they are gone or are not what the run was trained on.
     """
-    names = sources["names"]
+    names = part(sources, "names", kind=list)
     inputs = [kept_input(run / "stdin.txt") if name == "-" else named_input(name) for name in names]
-    task = replace(task, validation=tuple(sources["validation_names"]))
-    parts = read_pairs(inputs, task, build(TextConfig, sources["text"], where="text"))
-    if fingerprint([*parts.training, *parts.validation]) != sources["fingerprint"]:
+    task = replace(task, validation=tuple(part(sources, "validation_names", kind=list)))
+    parts = read_pairs(inputs, task, build(TextConfig, part(sources, "text"), where="text"))
+    if fingerprint([*parts.training, *parts.validation]) != part(sources, "fingerprint", kind=str):
         raise UserError(
             f"The pairs of {run} have changed since the run began ({', '.join(names) or 'the tales'}); "
             "bring the old ones back, or train a new run."

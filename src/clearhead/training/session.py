@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from clearhead.core.run import Run
 from clearhead.core.runtime import Runtime
@@ -122,7 +122,19 @@ def bring_back(session: Session, step: int) -> State:
     assert stored.optimizer is not None
     checkpoint.load_model_tensors(session.model, stored.model)
     session.optimizer.load_tensors(stored.optimizer)
-    return State.from_dict(stored.state, dict(stored.average) if stored.average is not None else None)
+    average = None if stored.average is None else stored_average(session.model, stored.average)
+    return State.from_dict(stored.state, average)
+
+
+def stored_average(model: nn.Module, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return stored averages of a model's weights as the loop moves them: of the weights' type, on their device.
+
+    Raises:
+        DamagedFile: they are not averages of these weights.
+    """
+    weights = dict(model.named_parameters())
+    checkpoint.require_weights(stored, weights)
+    return {name: stored[name].to(weight) for name, weight in weights.items()}
 
 
 def assemble(
