@@ -148,6 +148,7 @@ def test_a_length_must_be_a_number_above_zero(flag: str, value: str, desk: Termi
         ("--model.width 12 --model.num_heads 4", "even head width"),
         ("--model.context_length 3000", "context_length = 3000 is longer than the training part.*; at most [0-9]+ fit"),
         ("--steps 5 --model.context_length 1000000000", "context_length = 1000000000 is longer than the training part"),
+        ("--minutes 1 --model.context_length 1000000000", "context_length = 1000000000 is longer than the training"),
         ("--tokenizer bpe --tokenizer.vocabulary_size 9", "vocabulary_size is 9, but .* at least 257"),
     ],
 )

@@ -63,3 +63,9 @@ def test_training_says_what_it_expects_and_whether_it_came_true(terminal: Termin
 
 def test_what_has_no_length_in_time_is_not_planned(terminal: Terminal, story: Path) -> None:
     assert "minutes" in terminal.refused("plan", story, "--train.steps", "7")
+
+
+def test_a_table_of_pairs_trains_for_some_time_without_a_plan(terminal: Terminal, story: Path) -> None:
+    few = ("--model.kind", "bigram", "--minutes", "0.01", "-q", "--threads", "1")
+    terminal.do("train", story, *few, "--run", "pairs")
+    assert "no size to plan" in terminal.refused("plan", story, "--model.kind", "bigram")

@@ -96,6 +96,15 @@ def test_the_commands_at_the_end_can_be_pasted(make_run: MakeRun) -> None:
     assert "clearhead train --resume '/tmp/my runs/a' --steps 74" in text
 
 
+def test_a_run_that_stopped_gaining_is_not_to_be_trained_for_longer(make_run: MakeRun) -> None:
+    run, events, data = make_run(steps=101)
+    assert "Train it for longer." in _Reader(report.render(run, events, data)).text
+    early = [event | {"best": event["step"] < 50} if event["event"] == "saved" else event for event in events]
+    text = _Reader(report.render(run, early, data)).text
+    assert "Train it for longer." not in text
+    assert "It stopped gaining before its end. See where.clearhead runs show poem-1" in text
+
+
 def test_a_live_run_says_so_and_how_far_it_is(make_run: MakeRun) -> None:
     run, events, data = make_run(steps=101, until=23, reason=None)
     text = _Reader(report.render(run, events, data)).text

@@ -150,7 +150,7 @@ def verify_run(parser: Parser, arguments: Sequence[str]) -> int:
     if found.leftovers:
         out.print(f"Unfinished: {', '.join(found.leftovers)}. The next --resume removes it.", soft_wrap=True)
     state = "is whole" if found.whole else f"is not whole ({len(found.troubles)} found)"
-    step = "none" if found.last_good_step is None else found.last_good_step
+    step = "none to resume from" if found.last_good_step is None else found.last_good_step
     out.print(f"{found.run} {state}: {found.files} files compared, last good step {step}.", soft_wrap=True)
     return 0 if found.whole else DAMAGED
 

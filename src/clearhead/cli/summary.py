@@ -14,7 +14,7 @@ from rich.text import Text
 from clearhead.cli.terminal import bar, print_written, rule
 from clearhead.core.run import Selection, runs_folder
 from clearhead.core.words import counted
-from clearhead.show.about import USES
+from clearhead.show.about import USES, is_still_gaining
 from clearhead.show.readable import byte_size, count, short_count
 from clearhead.training.fit import COMPLETE_ALREADY
 from clearhead.training.preflight import explain_first_loss, first_loss, measure_sizes
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 LISTED_SOURCES = 50
 RANGE_TEST_LINES = 24
-
-STILL_GAINING_SHARE = 0.8
-"""A run whose best step lies in the last fifth may gain from more steps, and they are suggested."""
 
 
 def beginning(session: Session) -> dict[str, Any]:
@@ -214,7 +211,7 @@ class Summary:
         if state.step < state.plan.steps:
             commands = [f"train --resume {name}", f"eval {name}", use]
         else:
-            still_gaining = state.best is None or state.best.step > STILL_GAINING_SHARE * state.step
+            still_gaining = is_still_gaining(None if state.best is None else state.best.step, state.step)
             more = f"train --resume {name} --steps {state.plan.steps * 2}"
             commands = [use, f"eval {name}", more if still_gaining else f"runs show {name}"]
         out.print("Next:")

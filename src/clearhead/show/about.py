@@ -30,9 +30,17 @@ USES = {
 }
 """By the task of a run, as run.json names it."""
 
+STILL_GAINING_SHARE = 0.8
+"""A run whose best step lies in the last fifth may gain from more steps, and they are suggested."""
+
 _MOST_SOURCES = 12
 _FIRST = ("kind", "num_layers", "num_heads", "num_kv_heads", "width", "context_length")
 """The settings that come before the others, which follow in the order of their names."""
+
+
+def is_still_gaining(best_step: int | None, step: int) -> bool:
+    """Say whether a run that is complete may gain from more steps."""
+    return best_step is None or best_step > STILL_GAINING_SHARE * step
 
 
 def model(run: Mapping[str, Any]) -> str:

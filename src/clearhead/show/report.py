@@ -291,14 +291,18 @@ def _columns(*sections: str) -> str:
 def _next_steps(described: Mapping[str, Any], reference: str, history: History) -> str:
     run = shlex.quote(reference)
     done, use = _done(history), _use(described)
-    further = f" --steps {2 * int(history.newest('step') or 0)}" if done else ""
+    last = int(history.newest("step") or 0)
+    best = max((int(event["step"]) for event in history.of("saved") if event["best"]), default=None)
+    if not done:
+        more = ("Go on from the last saved step.", f"clearhead train --resume {run}")
+    elif about.is_still_gaining(best, last):
+        more = ("Train it for longer.", f"clearhead train --resume {run} --steps {2 * last}")
+    else:
+        more = ("It stopped gaining before its end. See where.", f"clearhead runs show {run}")
     steps = [
         (use.sentence, f"clearhead {use.command.format(run=run)}"),
         ("Measure it on the whole validation part, beside the baselines.", f"clearhead eval {run}"),
-        (
-            "Train it for longer." if done else "Go on from the last saved step.",
-            f"clearhead train --resume {run}{further}",
-        ),
+        more,
     ]
     if "imported" in described:
         steps = [steps[0], ("Measure it on a text of yours.", f"clearhead eval {run} my.txt")]

@@ -64,6 +64,9 @@ class LanguageTask(Task):
         corpus = origin.read_texts(reading.names, config.text, reading.keep_stdin_at)
         tell_notes(corpus, notify)
         if reading.plan is not None:
+            # No token stands for less than a byte, and a plan would build a model of that context.
+            if reading.fixed_context:
+                require_room(config.model.context_length, corpus.utf8_bytes)
             config = reading.plan(corpus)
         chosen, sentence = dataset.choose_tokenizer(config.tokenizer, corpus.utf8_bytes)
         if sentence:
@@ -183,6 +186,18 @@ def training_slice(data: Dataset) -> shards.Tokens:
     return shards.in_memory(data.training.read(0, count), data.tokenizer.vocabulary_size)
 
 
+def require_room(context_length: int, num_tokens: int) -> None:
+    """Refuse a context that is longer than the training part can be.
+
+    Raises:
+        UserError: it is longer than so many tokens.
+    """
+    if context_length >= num_tokens:
+        raise UserError(
+            f"model.context_length = {context_length} is longer than the training part; at most {num_tokens - 1} fit."
+        )
+
+
 def fit_context(config: RunConfig, num_tokens: int, *, fixed: bool, notify: Callable[[str], None]) -> RunConfig:
     """Return the config with a context that the training part has room for.
 
@@ -190,11 +205,8 @@ def fit_context(config: RunConfig, num_tokens: int, *, fixed: bool, notify: Call
         UserError: the user named a context that is longer than the text.
     """
     wanted = config.model.context_length
-    if fixed and wanted >= num_tokens:
-        raise UserError(
-            f"model.context_length = {wanted} is longer than the training part, which has {num_tokens} tokens; "
-            f"at most {num_tokens - 1} fit."
-        )
+    if fixed:
+        require_room(wanted, num_tokens)
     longest = max(1, num_tokens // FEWEST_WINDOWS)
     if fixed or wanted <= longest:
         return config

@@ -15,6 +15,7 @@ from clearhead.core.config import merge, to_dict
 from clearhead.core.errors import UserError
 from clearhead.core.runtime import Runtime
 from clearhead.model.build import build_model
+from clearhead.model.config import BigramConfig
 from clearhead.text.corpus import Corpus
 from clearhead.text.split import Split, split
 from clearhead.text.tokenizer import train_tokenizer
@@ -172,6 +173,8 @@ def choose(corpus: Corpus, settings: Sequence[Mapping[str, Any]], runtime: Runti
     text = measure_text(parts)
     proposals = propose(settings)
     train = proposals[0].config.train
+    if isinstance(proposals[0].config.model, BigramConfig):
+        raise UserError("A table of pairs has no size to plan; train it without a plan.")
     if not is_timed(train):
         raise UserError("A plan is for a run of so many minutes; leave steps, tokens and epochs out.")
     minutes = train.minutes or DEFAULT_MINUTES
@@ -319,7 +322,7 @@ def planner(
         settings: what its user set, in the order in which it holds.
         notify: told what was chosen, and what is expected of it.
     """
-    if config.task.kind != "lm" or not is_timed(config.train):
+    if config.task.kind != "lm" or isinstance(config.model, BigramConfig) or not is_timed(config.train):
         return None
 
     def settled(runtime: Runtime, corpus: Corpus) -> RunConfig:
