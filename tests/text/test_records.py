@@ -175,5 +175,7 @@ def test_few_rows_cannot_be_split() -> None:
 
 def test_the_fingerprint_knows_which_text_is_which() -> None:
     assert fingerprint([Row("a", "b", "here")]) == fingerprint([Row("a", "b", "there")])
+    first, second = Row("a", "b", ""), Row("c", "d", "")
+    assert len({fingerprint([first], [second]), fingerprint([first, second], []), fingerprint([first, second])}) == 3
     prints = {fingerprint(rows) for rows in ([Row("a", "b", "")], [Row("b", "a", "")], [Row("ab", "", "")], [])}
     assert len(prints) == 4

@@ -307,9 +307,12 @@ def hold_out(rows: Sequence[Row]) -> Bool[np.ndarray, " N"]:
     return chosen
 
 
-def fingerprint(rows: Iterable[Row]) -> str:
-    """Return a hash that stands for the rows' texts, in order."""
-    digest = hashlib.sha256(b"clearhead rows 1\n")
-    for row in rows:
-        digest.update(json.dumps([row.first, row.second]).encode())
+def fingerprint(*parts: Iterable[Row]) -> str:
+    """Return a hash that stands for the rows' texts, in order, and for the part in which each stands."""
+    digest = hashlib.sha256(b"clearhead rows 2\n")
+    for rows in parts:
+        digest.update(b"[")
+        for row in rows:
+            digest.update(json.dumps([row.first, row.second]).encode())
+        digest.update(b"]")
     return digest.hexdigest()

@@ -110,7 +110,7 @@ def reread_parts(run: Path, sources: dict[str, Any], task: ClassifyTaskConfig) -
     inputs = [kept_input(run / "stdin.txt") if name == "-" else named_input(name) for name in names]
     task = replace(task, validation=tuple(part(sources, "validation_names", kind=list)))
     parts = read_parts(inputs, task, build(TextConfig, part(sources, "text"), where="text"))
-    if fingerprint([*parts.training, *parts.validation]) != part(sources, "fingerprint", kind=str):
+    if fingerprint(parts.training, parts.validation) != part(sources, "fingerprint", kind=str):
         raise UserError(
             f"The rows of {run} have changed since the run began ({', '.join(names) or 'the tales'}); "
             "bring the old ones back, or train a new run."
@@ -183,7 +183,7 @@ def describe(
         "names": absolute(names),
         "text": to_dict(text),
         "validation_names": absolute(task.validation),
-        "fingerprint": fingerprint(rows),
+        "fingerprint": fingerprint(parts.training, parts.validation),
         "documents": len(rows),
         "characters": sum(len(row.first) for row in rows),
         "utf8_bytes": sum(bytes_of),

@@ -102,7 +102,7 @@ def reread_pairs(run: Path, sources: dict[str, Any], task: TranslateTaskConfig) 
     inputs = [kept_input(run / "stdin.txt") if name == "-" else named_input(name) for name in names]
     task = replace(task, validation=tuple(part(sources, "validation_names", kind=list)))
     parts = read_pairs(inputs, task, build(TextConfig, part(sources, "text"), where="text"))
-    if fingerprint([*parts.training, *parts.validation]) != part(sources, "fingerprint", kind=str):
+    if fingerprint(parts.training, parts.validation) != part(sources, "fingerprint", kind=str):
         raise UserError(
             f"The pairs of {run} have changed since the run began ({', '.join(names) or 'the tales'}); "
             "bring the old ones back, or train a new run."
@@ -165,7 +165,7 @@ def describe(
         "names": absolute(names),
         "text": to_dict(text),
         "validation_names": absolute(task.validation),
-        "fingerprint": fingerprint(rows),
+        "fingerprint": fingerprint(parts.training, parts.validation),
         "documents": len(rows),
         "characters": sum(len(row.first) + len(row.second) for row in rows),
         "utf8_bytes": sum(bytes_of(row) for row in rows),
