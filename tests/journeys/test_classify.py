@@ -77,6 +77,8 @@ def test_a_classifier_is_used_and_scored(
     printed = terminal.do("eval", classifier).out
     for said in ("accuracy", "bag of words", "How often a label", "calibration error"):
         assert said in printed
+    assert f"{own['metrics']['accuracy']:.2%}" in printed
+    assert "⟨" not in printed  # no invisible character stood in a table
     assert "has the label 'fine'" in terminal.refused("eval", classifier, terminal.write("x.tsv", "a\tfine\n"))
 
 

@@ -355,6 +355,7 @@ def test_another_text_can_be_evaluated(terminal: Terminal, trained: str) -> None
     found = terminal.do("eval", trained, "other.txt", "--json").json
     assert (found["split"], found["tokens_scored"]) == ("other.txt", 179)
     assert "nats_per_token_sliding" not in found
+    assert "one text at a time" in terminal.refused("eval", trained, "other.txt", "other.txt")
 
 
 def test_an_evaluation_is_shown_as_tables(terminal: Terminal, trained: str) -> None:

@@ -41,6 +41,10 @@ def test_a_text_a_file_and_their_scores(run: Path, capsys: pytest.CaptureFixture
     assert json.loads(capsys.readouterr().out)["metrics"]["exact"] == 0.0
     assert main(["eval", str(run)]) == 0
     assert "tok:none" in capsys.readouterr().out
+    assert main(["eval", str(run), "--json", *files]) == 0
+    other = json.loads(capsys.readouterr().out)
+    assert other["split"] == " ".join(files)
+    assert other["metrics"] == {name: found["scores"][name] for name in ("bleu", "chrf", "exact")}
 
 
 def test_what_is_written_is_aligned_with_what_is_read(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,10 +63,13 @@ def test_mistakes_are_one_sentence(run: Path, tmp_path: Path, capsys: pytest.Cap
     capsys.readouterr()
     short = tmp_path / "short.xx"
     short.write_text("one line\n")
+    empty = tmp_path / "empty.en"
+    empty.write_text("")
     for arguments, said in {
         ("translate", str(run), "a fox", "--beam", "0"): "--beam",
         ("translate", str(run), "a fox and a hen", "--against", str(short), "--file", str(short)): "TEXT",
-        ("translate", str(run), "--file", str(run.parent / "all.en"), "--against", str(short)): "has 1 lines",
+        ("translate", str(run), "--file", str(run.parent / "all.en"), "--against", str(short)): "1 line for 41 texts",
+        ("translate", str(run), "--file", str(empty), "--against", str(empty)): "There is no text to translate",
         ("sample", str(run)): "clearhead translate",
         ("train", str(short), "--task", "translate"): "short.xx",
     }.items():

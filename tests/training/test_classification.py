@@ -195,7 +195,7 @@ def test_labels_that_are_not_those_of_the_classes_are_refused(table: Path, label
     (run.path / MANIFEST).write_text(to_json({"format": MANIFEST_FORMAT, "files": listed}))
     uses = (
         lambda: Classifier(load(str(run.path))).classify(["x"]),
-        lambda: TASKS["classify"].assess(load(str(run.path)), None, Further()),
+        lambda: TASKS["classify"].assess(load(str(run.path)), [], Further()),
         lambda: fit.resume(Selection(run, "last")),
     )
     for use in uses:
@@ -218,11 +218,11 @@ def test_a_trained_classifier_chooses_and_is_assessed(table: Path) -> None:
     assert classifier.classify(texts[1:])[0].probability == pytest.approx(choices[1].probability, abs=1e-6)
     with pytest.raises(UserError, match="Text 2 is empty"):
         classifier.classify(["x", " "])
-    own = TASKS["classify"].assess(loaded, None, Further())
+    own = TASKS["classify"].assess(loaded, [], Further())
     parts = session.run.data()["split"]
     assert own["tokens_scored"] == parts["validation_rows"]
     assert own["baselines"]["bag of words"]["metrics"]["accuracy"] > 0
-    every = TASKS["classify"].assess(loaded, str(table), Further())
+    every = TASKS["classify"].assess(loaded, [str(table)], Further())
     assert every["tokens_scored"] == 211
     right = sum(
         c.label == s.label
@@ -230,7 +230,7 @@ def test_a_trained_classifier_chooses_and_is_assessed(table: Path) -> None:
     )
     assert every["metrics"]["accuracy"] == pytest.approx(right / 211)
     with pytest.raises(UserError, match="--stride"):
-        TASKS["classify"].assess(loaded, None, Further(stride=2))
+        TASKS["classify"].assess(loaded, [], Further(stride=2))
 
 
 def test_each_verb_refuses_the_other_kind_of_run(table: Path, place: Path) -> None:

@@ -19,7 +19,7 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
     """Score, and print what came out."""
     rest, pairs = dotted_flags(arguments)
     parser.add_argument("run", metavar="RUN", help="which model")
-    parser.add_argument("text", nargs="?", metavar="TEXT", help="a file to score in place of the validation part")
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="what to score in place of the validation part")
     parser.add_argument(
         "--stride", type=positive, metavar="N", help="also score with windows that move on by N targets"
     )
@@ -31,7 +31,7 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
     parser.epilog = "TEXT is read as the run's own was, unless a setting says otherwise: --text.encoding cp1252."
     args = parser.parse(rest)
     require_sections(pairs, parser.prog, "text")
-    if args.text is None and (pairs or args.unknown == "drop"):
+    if not args.texts and (pairs or args.unknown == "drop"):
         raise UserError("--unknown and --text.* say how a TEXT is read; name one, such as my.txt.")
     from clearhead.core.config import parse_flags
     from clearhead.core.runtime import use_threads
@@ -48,7 +48,7 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
         drop_unknown=args.unknown == "drop",
     )
     task = loaded.description.get("task", "lm")
-    result = TASKS[task].assess(loaded, args.text, further)
+    result = TASKS[task].assess(loaded, args.texts, further)
     tell_left_out(result.get("characters_left_out", 0))
     for notice in loaded.notices:
         console(stderr=True).print(notice)
@@ -93,7 +93,7 @@ def show_labels(result: Mapping[str, Any]) -> None:
         (name, each["metrics"]["accuracy"], each["nats_per_token"])
         for name, each in (result["baselines"] or {}).items()
     ]
-    cells = [(name, percent(accuracy, 2), f"{nats:.4f}") for name, accuracy, nats in rows]
+    cells = [(name, f"{accuracy:.2%}", f"{nats:.4f}") for name, accuracy, nats in rows]
     title = f"{count(result['tokens_scored'])} texts of {result['split']}"
     out.print(table(title, ("", "accuracy", "nats per label"), cells))
     low, high = percent(metrics["accuracy_low"], 1), percent(metrics["accuracy_high"], 1)
@@ -102,9 +102,9 @@ def show_labels(result: Mapping[str, Any]) -> None:
     lines = [(label, *map(str, counts[place][:MOST_LABELS])) for place, label in enumerate(labels)]
     out.print(table("How often a label (row) was taken for another (column)", ("", *labels), lines))
     bins = [
-        (f"{each['low']:.0%} to {each['high']:.0%}", str(each["count"]), percent(each["probability"], 1), right)
+        (f"{each['low']:.0%} to {each['high']:.0%}", str(each["count"]), f"{each['probability']:.1%}", right)
         for each in result["calibration"]["bins"]
-        for right in [percent(each["accuracy"], 1)]
+        for right in [f"{each['accuracy']:.1%}"]
     ]
     out.print(table("How sure, and how often right", ("sure", "texts", "mean", "right"), bins))
     error = percent(result["calibration"]["error"], 1)

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from clearhead.cli.arguments import Parser, number, positive
 from clearhead.cli.terminal import console, harmless, print_json
 from clearhead.core.errors import UserError
+from clearhead.core.words import counted
 
 
 def run(parser: Parser, arguments: Sequence[str]) -> int:
@@ -65,6 +66,7 @@ def compared(written: list[str], right_file: str) -> dict[str, float | str]:
 
     right = [line.strip() for line in lines_of(right_file)]
     if len(right) != len(written):
-        raise UserError(f"{right_file} has {len(right)} lines and there are {len(written)} translations.")
+        lines, texts = counted(len(right), "line"), counted(len(written), "text")
+        raise UserError(f"{right_file} has {lines} for {texts}; line by line the two must belong together.")
     overlap = overlap_of(written, right)
     return {**overlap.metrics, "signature": overlap.signature}

@@ -47,8 +47,10 @@ class Translator:
         """Return a translation of each text.
 
         Raises:
-            UserError: a text is empty or too long, or has a character that the tokenizer does not know.
+            UserError: there is no text; one is empty or too long, or has a character that the tokenizer does not know.
         """
+        if not texts:
+            raise UserError("There is no text to translate; give at least one.")
         config = build(TextConfig, self.loaded.description["config"]["text"], where="text")
         read = [normalize(text, config.normalize).strip() for text in texts]
         tokenizer, model = self.loaded.tokenizer, cast(EncoderDecoder, self.loaded.model)

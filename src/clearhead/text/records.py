@@ -89,7 +89,8 @@ def read_rows(inputs: Sequence[Input], columns: Columns, config: TextConfig) -> 
         )
     read = [checked(row, columns, config) for row in rows]
     if not read:
-        raise UserError(f"{' and '.join(input.label for input in inputs)} holds no rows; name a file that does.")
+        named = " and ".join(input.label for input in inputs)
+        raise UserError(f"There are no rows in {named}; name a file that has some.")
     return read
 
 
@@ -197,6 +198,11 @@ def find_columns(cells: Sequence[str], columns: Columns, input: Input) -> tuple[
     for column, place in zip(columns, (first, second), strict=True):
         if place is None:
             require_no_name(column, cells, input)
+    if len(cells) == 1:
+        separator = "commas" if table_kind(input) == ".csv" else "tabs"
+        raise UserError(
+            f"{input.label} has a single column and two are needed; its cells are separated by {separator}."
+        )
     if len(cells) == 2:
         first = first if first is not None else 0 if second is None else 1 - second
         second = 1 - first if second is None else second
@@ -245,7 +251,10 @@ def value_of(row: Mapping[str, object], column: Column, place: str) -> str:
         return value
     if isinstance(value, bool | int | float):
         return json.dumps(value)
-    raise UserError(f"{place}: {key} is neither text nor a number; name another with --task.{column.role}.")
+    raise UserError(
+        f"{place}: {key} is neither text nor a number; mend the row, leave it out, or name another key "
+        f"with --task.{column.role}."
+    )
 
 
 def aligned_rows(first: Input, second: Input, columns: Columns, config: TextConfig) -> Iterator[Row]:

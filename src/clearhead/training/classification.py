@@ -132,16 +132,16 @@ class ClassificationTask(Task):
         return cls(LabelledData(tokenizer, labels, training, validation, sources))
 
     @classmethod
-    def assess(cls, loaded: Loaded, text: str | None, further: Further) -> dict[str, Any]:
+    def assess(cls, loaded: Loaded, texts: Sequence[str], further: Further) -> dict[str, Any]:
         further.require_nothing()
-        part = stored_part(loaded) if text is None else other_part(loaded, text)
+        part = other_part(loaded, texts) if texts else stored_part(loaded)
         context: int = loaded.description["config"]["model"]["context_length"]
         found = score(loaded.model, part, stored_labels(loaded.run), context, sampled=False)
         measured = {line["name"]: line["values"] for line in read(loaded.run.path) if line["event"] == "measured"}
         return {
             "run": loaded.run.name,
             "step": loaded.step,
-            "split": "validation" if text is None else text,
+            "split": " ".join(texts) or "validation",
             "context_length": context,
             "tokens_scored": found.tokens_scored,
             "nats_per_token": found.nats_per_token,
@@ -149,7 +149,7 @@ class ClassificationTask(Task):
             "bits_per_byte": None,
             "metrics": dict(found.metrics),
             **found.details,
-            "baselines": measured.get("baselines") if text is None else None,
+            "baselines": None if texts else measured.get("baselines"),
         }
 
     @property
@@ -229,15 +229,16 @@ def stored_part(loaded: Loaded) -> Labelled:
     return of_run(loaded, rows)
 
 
-def other_part(loaded: Loaded, text: str) -> Labelled:
-    """Return the rows of another table, read as the run's own were.
+def other_part(loaded: Loaded, texts: Sequence[str]) -> Labelled:
+    """Return the rows of other files, read as the run's own were.
 
     Raises:
         UserError: a row has a label that the run does not know.
     """
     settings = loaded.description["config"]
     task = build(ClassifyTaskConfig, settings["task"], where="task")
-    rows = read_rows([named_input(text)], columns_of(task), build(TextConfig, settings["text"], where="text"))
+    inputs = [named_input(text) for text in texts]
+    rows = read_rows(inputs, columns_of(task), build(TextConfig, settings["text"], where="text"))
     return of_run(loaded, rows)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -85,8 +85,10 @@ class LanguageTask(Task):
         return cls(dataset.reopen(tokenizer_of(run), validation, run.data(), run.path))
 
     @classmethod
-    def assess(cls, loaded: Loaded, text: str | None, further: Further) -> dict[str, Any]:
-        return assess(loaded, text, **asdict(further))
+    def assess(cls, loaded: Loaded, texts: Sequence[str], further: Further) -> dict[str, Any]:
+        if len(texts) > 1:
+            raise UserError("A language model is scored on one text at a time; name a single file or folder.")
+        return assess(loaded, *texts, **asdict(further))
 
     @property
     def choices(self) -> int:

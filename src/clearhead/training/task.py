@@ -158,8 +158,8 @@ class Task(ABC):
 
     @classmethod
     @abstractmethod
-    def assess(cls, loaded: Loaded, text: str | None, further: Further) -> dict[str, Any]:
-        """Score a trained model by the whole rule, on its validation part or on other data.
+    def assess(cls, loaded: Loaded, texts: Sequence[str], further: Further) -> dict[str, Any]:
+        """Score a trained model by the whole rule, on its validation part or on the data of the files that are named.
 
         Raises:
             UserError: the data do not suit the task, or what is asked further does not.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -131,10 +132,10 @@ class TranslationTask(Task):
         return cls(PairedData(tokenizer, training, validation, sources), config.task.label_smoothing)
 
     @classmethod
-    def assess(cls, loaded: Loaded, text: str | None, further: Further) -> dict[str, Any]:
+    def assess(cls, loaded: Loaded, texts: Sequence[str], further: Further) -> dict[str, Any]:
         further.require_nothing()
         tokenizer, context = loaded.tokenizer, int(loaded.model.context_length)  # type: ignore[arg-type]
-        part = paired(stored_or_other(loaded, text), tokenizer, context)
+        part = paired(stored_or_other(loaded, texts), tokenizer, context)
         found = replace(
             score(loaded.model, tokenizer, part), overlap=written_overlap(loaded.model, tokenizer, part, Search())
         )
@@ -142,7 +143,7 @@ class TranslationTask(Task):
         return {
             "run": loaded.run.name,
             "step": loaded.step,
-            "split": "validation" if text is None else text,
+            "split": " ".join(texts) or "validation",
             "context_length": context,
             "tokens_scored": found.tokens_scored,
             "nats_per_token": found.nats_per_token,
@@ -150,7 +151,7 @@ class TranslationTask(Task):
             "bits_per_byte": found.bits_per_byte,
             "metrics": dict(found.metrics),
             **found.details,
-            "baselines": measured.get("baselines") if text is None else None,
+            "baselines": None if texts else measured.get("baselines"),
         }
 
     @property
@@ -228,12 +229,12 @@ class TranslationTask(Task):
         ]
 
 
-def stored_or_other(loaded: Loaded, text: str | None) -> list[Row]:
-    """Return the pairs that a run is validated on, or those of a table."""
+def stored_or_other(loaded: Loaded, texts: Sequence[str]) -> list[Row]:
+    """Return the pairs that a run is validated on, or those of other files."""
     task = build(TranslateTaskConfig, loaded.description["config"]["task"], where="task")
     config = build(TextConfig, loaded.description["config"]["text"], where="text")
-    if text is not None:
-        return read_rows([named_input(text)], columns_of(task), config)
+    if texts:
+        return read_rows([named_input(text) for text in texts], columns_of(task), config)
     stored = named_input(str(loaded.run.path / VALIDATION_ROWS_FILE))
     return read_rows([stored], columns_of(TranslateTaskConfig()), TextConfig())
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import sys
@@ -118,6 +119,15 @@ def test_gpt2_merges_need_no_second_file(merges: Path) -> None:
     alone = read(merges, end=True)
     assert alone.encode(TEXT).tolist() == with_json.encode(TEXT).tolist()
     assert alone.specials == {END: 292}
+
+
+def test_what_the_library_refuses_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "own.tiktoken"
+    singles = [f"{base64.b64encode(bytes([value])).decode()} {value}\n" for value in range(256)]
+    for extra, pattern in (("", "("), ("YWE= -1\n", None), ("YWE= 99999999999\n", None)):
+        path.write_text("".join([*singles, extra]))
+        with pytest.raises(UserError, match=r"tiktoken refuses the ranks or tokenizer\.pattern"):
+            TiktokenTokenizer.read(TiktokenConfig(path=str(path), pattern=pattern), end=False)
 
 
 def test_a_json_with_other_ids_is_refused(merges: Path) -> None:

@@ -61,24 +61,17 @@ class TiktokenTokenizer(Tokenizer):
         """Return the tokenizer of a name or a file.
 
         Raises:
-            UserError: there is no such name or file, it is not in the library's cache, or it is no list of ranks.
+            UserError: there is no such name or file, it is not in the library's cache, it is no list of ranks, or the
+                library refuses a rank or the pattern.
         """
-        if (config.name is None) == (config.path is None):
-            raise UserError('tokenizer.kind "tiktoken" needs either tokenizer.name, such as gpt2, or tokenizer.path.')
-        if config.name is not None:
-            known = _named(config.name)
-            return cls(
-                known._mergeable_ranks,
-                pattern=config.pattern or known._pat_str,
-                specials=known._special_tokens,
-                end=end,
-            )
-        path = Path(str(config.path))
-        ranks, specials = _read_ranks(path)
-        missing = {bytes([value]) for value in range(256)} - ranks.keys()
-        if missing or len(set(ranks.values()) | set(specials.values())) != len(ranks) + len(specials):
-            raise UserError(f'"{path}" does not give each of the 256 bytes, and each token, an id of its own.')
-        return cls(ranks, pattern=config.pattern or GPT2_PATTERN, specials=specials, end=end)
+        ranks, pattern, specials = _chosen(config)
+        try:
+            return cls(ranks, pattern=config.pattern or pattern, specials=specials, end=end)
+        except (ValueError, OverflowError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"tiktoken refuses the ranks or tokenizer.pattern ({reason}); mend the one or the other."
+            ) from None
 
     @classmethod
     def load(cls, folder: Path, stored: Mapping[str, Any]) -> TiktokenTokenizer:
@@ -175,6 +168,21 @@ def _named(name: str) -> Any:
         raise UserError(f'tiktoken knows no encoding "{name}"; it knows {", ".join(known)}.{nearest(name, known)}')
     with _offline(library, name):
         return library.get_encoding(name)
+
+
+def _chosen(config: TiktokenConfig) -> tuple[Ranks, str, dict[str, int]]:
+    """Return the ranks, the pattern and the specials of a name or a file."""
+    if (config.name is None) == (config.path is None):
+        raise UserError('tokenizer.kind "tiktoken" needs either tokenizer.name, such as gpt2, or tokenizer.path.')
+    if config.name is not None:
+        known = _named(config.name)
+        return known._mergeable_ranks, known._pat_str, known._special_tokens
+    path = Path(str(config.path))
+    ranks, specials = _read_ranks(path)
+    missing = {bytes([value]) for value in range(256)} - ranks.keys()
+    if missing or len(set(ranks.values()) | set(specials.values())) != len(ranks) + len(specials):
+        raise UserError(f'"{path}" does not give each of the 256 bytes, and each token, an id of its own.')
+    return ranks, GPT2_PATTERN, specials
 
 
 @contextmanager
