@@ -87,6 +87,17 @@ def test_the_card_says_what_it_is(exported: tuple[Loaded, Path, Any]) -> None:
     assert f"tokenizer({prompt_of(loaded)!r}" in card
 
 
+def test_a_prompt_leaves_room_for_a_token(exported: tuple[Loaded, Path, Any]) -> None:
+    loaded, _, _ = exported
+    whole = prompt_of(loaded)
+    for context_length in (3, 5):
+        narrow: Any = torch.nn.Identity()
+        narrow.context_length = context_length
+        prompt = prompt_of(replace(loaded, model=narrow))
+        assert whole.startswith(prompt)
+        assert 0 < len(loaded.tokenizer.encode(prompt)) < context_length
+
+
 def test_it_comes_back_the_same(exported: tuple[Loaded, Path, Any], tmp_path: Path) -> None:
     loaded, folder, _ = exported
     back = load(str(import_folder(folder, tmp_path / "back").path))

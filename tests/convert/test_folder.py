@@ -16,10 +16,13 @@ from clearhead.convert.folder import import_folder
 from clearhead.convert.tokenizer_json import to_tokenizer_json
 from clearhead.core.errors import DamagedFile, UserError
 from clearhead.generation.writer import Writer
+from clearhead.store.integrity import inspect
 from clearhead.store.load import load
 from clearhead.text.tokenizer import CharTokenizer
 from clearhead.training import fit
 from clearhead.training.assess import assess
+from clearhead.training.compact import compact_run
+from clearhead.training.reproduce import reproduce
 
 CHARACTERS = "\n abcdefghij"
 TOKENS = torch.arange(12)[None] % 7
@@ -72,6 +75,11 @@ def test_the_run_writes_and_is_scored_but_not_resumed(saved: Path, tmp_path: Pat
         assess(loaded)
     with pytest.raises(UserError, match="was imported and has no training to go on with"):
         fit.resume(importing.runs.select(str(loaded.run.path), "last"))
+    assert inspect(loaded.run).troubles == ()
+    with pytest.raises(UserError, match="was imported and has no training to be repeated"):
+        reproduce(loaded.run, tmp_path / "again")
+    with pytest.raises(UserError, match="does not record which ids its training text has"):
+        compact_run(str(loaded.run.path))
 
 
 def test_shards_are_read(saved: Path, theirs: PreTrainedModel, tmp_path: Path) -> None:

@@ -12,11 +12,13 @@ import clearhead
 from clearhead.core.errors import UserError
 from clearhead.core.run import Run, Selection
 from clearhead.store import checkpoint
+from clearhead.store.integrity import inspect
 from clearhead.store.load import load
 from clearhead.text.compact import CompactTokenizer
 from clearhead.training import fit
 from clearhead.training.assess import assess
 from clearhead.training.compact import compact_run
+from clearhead.training.reproduce import reproduce
 
 SMALL: dict[str, Any] = {
     "train__threads": 1,
@@ -63,8 +65,13 @@ def test_a_compacted_run_is_a_run(place: Path) -> None:
     assert before == after
     assert assess(load(str(small.path)))["bits_per_byte"] > 0
     assert small.describe()["parameters"]["total"] == sum(p.numel() for p in writers[1].loaded.model.parameters())
+    assert inspect(small).troubles == ()
+    with pytest.raises(UserError, match=r"began with the weights of .*; reproduce that run"):
+        reproduce(small, place / "again")
     session = fit.resume(Selection(small, "last"), steps_in_all=9)
     assert [event.name for event in fit.train(session)][-1] == "stopped"
+    assert inspect(small).troubles == ()
+    assert load(str(small.path)).step == 9
 
 
 def test_a_step_without_the_optimizer_is_refused(place: Path) -> None:

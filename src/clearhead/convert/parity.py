@@ -149,10 +149,16 @@ def sample_text(loaded: Loaded) -> str:
 
 
 def prompt_of(loaded: Loaded) -> str:
-    """Return a few words of that text, from the start of a line if possible; letters and single spaces alone."""
+    """Return a few words of that text, or as much of them as leaves room in the context for a token to follow.
+
+    They are from the start of a line if possible, and have letters and single spaces alone.
+    """
     text = loaded.tokenizer.drop_unknown(sample_text(loaded))[0]
     found = re.search(r"(?<=\n)\w{1,12}(?: \w{1,12}){1,2}", text) or re.search(r"\w{1,12}(?: \w{1,12}){0,2}", text)
-    return found[0] if found else ""
+    prompt = found[0] if found else ""
+    while len(loaded.tokenizer.encode(prompt)) >= int(loaded.model.context_length):  # type: ignore[arg-type]
+        prompt = prompt[:-1].rstrip()
+    return prompt
 
 
 def validation_ids(loaded: Loaded) -> np.ndarray[Any, np.dtype[np.int32]]:

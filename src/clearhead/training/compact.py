@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,15 @@ def compact_run(name: str, path: Path | None = None) -> Run:
         path: the new run's folder; without one, a fresh name under the runs folder.
 
     Raises:
-        UserError: no id is unused, the tokenizer cannot do without one, or the step is kept only to be looked at.
+        UserError: it is not recorded which ids are used, or all are; the tokenizer cannot do without one, or the step
+            is kept only to be looked at.
     """
     whole = load(name)
+    if "unseen_ids" not in whole.run.data():
+        raise UserError(
+            f"{whole.run.path} does not record which ids its training text has, as a language model trained here does, "
+            "so it is not known which to leave out."
+        )
     tokenizer = compact(whole.tokenizer)
     stored = checkpoint.load(whole.run, whole.step)
     if not stored.optimizer:
@@ -74,7 +80,7 @@ def fewer_rows(tensors: Mapping[str, Tensor], small: nn.Module, kept: Tensor) ->
 
 
 def _lay_down(path: Path, whole: Loaded, tokenizer: CompactTokenizer, small: nn.Module) -> None:
-    """Write the files of the new run that never change."""
+    """Write the new run as it is before its saved step."""
     run, description = whole.run, whole.description
     train = description["config"]["train"]
     sizes = measure_sizes(small, train["sequences_per_step"] * description["config"]["model"]["context_length"])
@@ -92,6 +98,12 @@ def _lay_down(path: Path, whole: Loaded, tokenizer: CompactTokenizer, small: nn.
         (folder / runs.TOKENIZER_FOLDER).mkdir()
         tokenizer.save(folder / runs.TOKENIZER_FOLDER)
         write_atomically(folder / runs.VALIDATION_FILE, tokenizer.renumbered(validation).astype("<i4").tobytes())
-        for name in (events.FILE, "stdin.txt"):
-            if (run.path / name).exists():
-                shutil.copyfile(run.path / name, folder / name)
+        _copy(run, ("stdin.txt",), folder)
+    # Events are told on when the run is resumed, so they are not of the files that never change.
+    _copy(run, (events.FILE, events.SEAL), path)
+
+
+def _copy(run: Run, names: Sequence[str], folder: Path) -> None:
+    for name in names:
+        if (run.path / name).exists():
+            shutil.copyfile(run.path / name, folder / name)

@@ -63,9 +63,11 @@ def reproduce(run: Run, path: Path, watch: Callable[[Event], None] = lambda _: N
         watch: told of each event of the new training.
 
     Raises:
-        UserError: the run has no saved step, or its text has changed. DamagedFile: its files are not what was written.
+        UserError: the run was not trained from its beginning, has no saved step, or its text has changed.
+        DamagedFile: its files are not what was written.
     """
     run.verify()
+    require_own_training(run)
     saved = [step for step in run.steps() if checkpoint.is_whole(run.step_folder(step))]
     if not saved:
         raise UserError(f"{run.path} has no whole saved step, so there is nothing to compare with.")
@@ -76,6 +78,20 @@ def reproduce(run: Run, path: Path, watch: Callable[[Event], None] = lambda _: N
     frozen = build(Runtime, description["runtime"], where="runtime")
     reasons = fit.inexact_reasons(frozen, session.runtime, description, None)
     return Reproduction(session.run, (*compare_texts(run, session.run), *compare_steps(run, session.run)), (*reasons,))
+
+
+def require_own_training(run: Run) -> None:
+    """Refuse a run that began with the weights of another model.
+
+    Raises:
+        UserError: it was imported, or is a run with a smaller vocabulary.
+    """
+    description = run.describe()
+    if "imported" in description:
+        raise UserError(f"{run.path} was imported and has no training to be repeated.")
+    if "compacted_from" in description:
+        whole = description["compacted_from"]["run"]
+        raise UserError(f"{run.path} began with the weights of {whole}; reproduce that run, then compact it.")
 
 
 def rebuild(run: Run, path: Path, steps: frozenset[int]) -> Session:
