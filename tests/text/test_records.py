@@ -109,7 +109,11 @@ def test_columns_are_found_by_name_number_or_place(
         ("x.tsv", "text\tlabel\nfine\tgood\nalone\n", 'x.tsv", line 3 has 1 of the 2 columns'),
         ("x.tsv", "fine\tgood\n  \tbad\n", "line 2: the text is empty"),
         ("x.tsv", "fine\tgood\nbad\t \n", "line 2: the label is empty"),
-        ("x.tsv", "a\tb\tc\n", "has 3 columns and it is not clear which holds the text; name it by --task.text"),
+        (
+            "x.tsv",
+            "a\tb\tc\n",
+            "not clear which holds the text; name it by --task.text, or if the first row is no header give",
+        ),
         ("x.csv", "text;label\nfine;good\n", "has a single column and two are needed; .* separated by commas"),
         ("x.tsv", "text,label\nfine,good\n", "has a single column and two are needed; .* separated by tabs"),
         ("x.csv", 'text,label\n"fine,good\n', "is not comma-separated"),

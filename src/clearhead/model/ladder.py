@@ -1,4 +1,4 @@
-"""The rungs below the GPT. So far the first one: the bigram table."""
+"""The first rung of the ladder, the bigram table; the others are a GPT with parts left out."""
 
 from __future__ import annotations
 

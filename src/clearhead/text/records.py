@@ -210,7 +210,8 @@ def find_columns(cells: Sequence[str], columns: Columns, input: Input) -> tuple[
         unclear = columns[0 if first is None else 1].role
         raise UserError(
             f"{input.label} has {len(cells)} columns and it is not clear which holds the {unclear}; name it by "
-            f"--task.{unclear}, or give both numbers: --task.{columns[0].role} 1 --task.{columns[1].role} 2."
+            f"--task.{unclear}, or if the first row is no header give both numbers: "
+            f"--task.{columns[0].role} 1 --task.{columns[1].role} 2."
         )
     return (first, second), named != [None, None]
 
