@@ -21,6 +21,8 @@ import pytest
 
 import clearhead
 from clearhead import look
+from clearhead.core.events import read
+from clearhead.core.run import Run
 from clearhead.look.catalogue import SUBJECTS
 
 CACHED = sorted(Path("~/.cache/ms-playwright").expanduser().glob("chromium-*/*/chrome"))
@@ -31,6 +33,12 @@ pytestmark = [
     # Playwright's own loop and sockets are closed by the interpreter.
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+SAYS = "said => document.querySelector('[data-testid=caption]')?.innerText?.startsWith(said)"
+DROPPED = """text => {
+  const data = new DataTransfer();
+  data.items.add(new File([text], 'text.txt', {type: 'text/plain'}));
+  return data;
+}"""
 NEEDED = ("patch", "compare")  # which begin with a question back
 PORT = 8437
 HERE = f"http://127.0.0.1:{PORT}"
@@ -42,9 +50,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = folder.parent / "text.txt"
     text.write_text("the cat sat on the mat and the dog sat on the log. " * 200)
     for name, width in (("first", 32), ("second", 16)):
-        clearhead.train(
-            text, preset="lecture", run=folder / name, train__steps=30, model__width=width, train__threads=1
-        )
+        small = {"model__width": width, "model__context_length": 32, "train__steps": 12, "train__threads": 1}
+        clearhead.train(text, preset="lecture", run=folder / name, **small)
     return folder
 
 
@@ -53,6 +60,7 @@ def server(runs: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "clearhead", "ui", str(runs), "--no-open", "--port", str(PORT)]
     # NiceGUI serves nothing where it finds itself in a test.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    environment["CLEARHEAD_CACHE"] = str(runs.parent / "cache")
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     try:
         wait_for_answer()
@@ -74,19 +82,20 @@ def wait_for_answer() -> None:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def window() -> Iterator[Any]:
+    """A browser that keeps what it has loaded from one test to the next."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser.new_context(viewport={"width": 1400, "height": 900})
+        browser.close()
 
 
 @pytest.fixture
-def page(browser: Any, server: str) -> Iterator[Any]:
+def page(window: Any, server: str) -> Iterator[Any]:
     """A page that fails the test when it asks anywhere else for anything, or when its scripts fail."""
-    opened = browser.new_page(viewport={"width": 1400, "height": 900})
+    opened = window.new_page()
     opened.set_default_timeout(90_000)
     troubles: list[str] = []
     opened.on("request", lambda asked: ours(asked.url) or troubles.append(asked.url))
@@ -100,51 +109,49 @@ def ours(url: str) -> bool:
     return url.startswith((HERE, HERE.replace("http", "ws"), "data:", "blob:"))
 
 
-@pytest.mark.parametrize("screen", ["train", "write", "inside", "compare", "runs"])
-def test_every_screen_opens_and_says_what_it_is_for(page: Any, screen: str) -> None:
-    page.goto(f"{HERE}/{screen}")
-    page.wait_for_selector("h1")
-    assert page.inner_text("h1").lower() == screen
-    assert len(page.inner_text(".purpose")) > 40
-    assert page.get_attribute("nav a[aria-current=page]", "href") == f"/{screen}"
-    assert page.locator(".trouble").count() == 0
-
-
 STATES = [
     "/train",
     "/train?run=first",
+    "/write",
     "/write?run=first&prompt=the+cat",
+    "/inside",
     "/inside?run=first&prompt=the+cat",
     "/inside?run=first&subject=embeddings",
     "/inside?run=first&subject=lens&prompt=the+cat",
     "/inside?run=first&subject=next-token&prompt=the+cat&top_k=3",
+    "/compare",
     "/compare?left=first&right=second",
     "/runs",
 ]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_everything_has_a_name_can_be_read_and_is_reached_in_order(page: Any, scheme: str) -> None:
+def test_everything_has_a_purpose_and_a_name_can_be_read_and_is_reached_in_order(page: Any) -> None:
     """Contrast as WCAG 2.2 computes it, at least 4.5 to 1, or 3 to 1 for large text."""
     measure = (Path(__file__).parent / "accessibility.js").read_text()
-    page.emulate_media(color_scheme=scheme)
     page.goto(f"{HERE}/runs")
     page.evaluate("document.body.insertAdjacentHTML('beforeend', '<p style=\"color:#888;background:#999\">pale</p>')")
     assert [each.split()[1] for each in page.evaluate(measure)["pale"]] == ["pale"]
     for state in STATES:
         page.goto(f"{HERE}{state}")
         page.wait_for_selector("h1")
-        page.wait_for_timeout(700)
-        assert page.evaluate(measure) == {
-            "pale": [],
-            "unnamed": [],
-            "pictures": [],
-            "jumps": [],
-            "title": f"{page.inner_text('h1')} · Clearhead",
-            "language": "en",
-            "headings": True,
-            "overflow": 0,
-        }, state
+        screen = page.inner_text("h1")
+        assert len(page.inner_text(".purpose")) > 40
+        assert page.get_attribute("nav a[aria-current=page]", "href") == f"/{screen.lower()}" == state.split("?")[0]
+        assert page.locator(".trouble").count() == 0
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            page.wait_for_function(f"document.body.classList.contains('body--{scheme}')")
+            page.wait_for_timeout(500)
+            assert page.evaluate(measure) == {
+                "pale": [],
+                "unnamed": [],
+                "pictures": [],
+                "jumps": [],
+                "title": f"{screen} · Clearhead",
+                "language": "en",
+                "headings": True,
+                "overflow": 0,
+            }, (state, scheme)
 
 
 def test_every_subject_is_seen(page: Any) -> None:
@@ -218,10 +225,40 @@ def test_a_head_is_chosen_and_a_cell_tells_the_librarys_numbers(page: Any, runs:
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Tab")
     page.wait_for_function("document.querySelector('[data-testid=cell]')?.innerText?.includes('query 0')")
-    page.keyboard.press("]")
-    page.wait_for_function(
-        "document.querySelector('[data-testid=caption]')?.innerText?.startsWith('Head 1 of layer 0')"
-    )
+    for key, head, layer in (("]", 1, 0), ("[", 1, 2), (".", 2, 2), (",", 1, 2)):
+        page.keyboard.press(key)
+        page.wait_for_function(SAYS, arg=f"Head {head} of layer {layer}")
+        page.wait_for_url(re.compile(f"layer={layer}&head={head}"))
+
+
+def test_the_steps_are_gone_through_and_a_damaged_one_is_said(page: Any, runs: Path) -> None:
+    hurt = shutil.copytree(runs / "second", runs / "hurt")
+    *_, early, middle, last = Run(hurt).steps()
+    weights = hurt / "checkpoints" / f"step-{middle}" / "model.safetensors"
+    weights.write_bytes(bytes(len(weights.read_bytes())))
+    page.goto(f"{HERE}/inside?run=hurt&subject=surprisal&prompt=the+cat&step={early}")
+    slider = page.locator("[aria-label='Step of the training'] [tabindex='0']")
+    slider.press("ArrowRight")
+    page.wait_for_selector(f".trouble:has-text('step-{middle}')")
+    page.wait_for_url(re.compile(f"step={middle}"))
+    slider.press("ArrowRight")
+    page.wait_for_function(SAYS, arg=look.surprisal(clearhead.load(f"{hurt}@{last}"), "the cat").caption)
+    slider.press("PageDown")
+    page.wait_for_function(SAYS, arg=look.surprisal(clearhead.load(f"{hurt}@1"), "the cat").caption)
+    page.wait_for_url(re.compile("step=1&"))
+    shutil.rmtree(hurt)
+    slider.press("ArrowRight")
+    page.wait_for_selector(".trouble:has-text('There is no run hurt')")
+
+
+def test_two_runs_write_beside_each_other_and_a_missing_one_is_said(page: Any, runs: Path) -> None:
+    page.goto(f"{HERE}/compare?left=first&right=nobody&prompt=the+cat")
+    assert "There is no nobody here" in page.inner_text(".trouble")
+    page.goto(f"{HERE}/compare?left=first&right=second&prompt=the+cat")
+    page.wait_for_function("document.querySelectorAll('.halves .text').length === 2")
+    for name, text in zip(("first", "second"), page.locator(".halves .text").all_inner_texts(), strict=True):
+        written = clearhead.load(runs / name).generate("the cat", num_tokens=300)[0]
+        assert text.split() == f"the cat{written}".split()
 
 
 def test_a_model_writes_and_another_token_is_taken(page: Any, runs: Path) -> None:
@@ -234,6 +271,15 @@ def test_a_model_writes_and_another_token_is_taken(page: Any, runs: Path) -> Non
     page.wait_for_function("document.querySelector('.stack h2')?.innerText?.startsWith('Instead of')")
     page.locator(".bars button").nth(1).click()
     page.wait_for_function("document.querySelectorAll('.tokens span').length === 10")
+
+
+def test_a_text_that_is_changed_is_not_written_on(page: Any) -> None:
+    page.goto(f"{HERE}/write?run=first&prompt=the+cat&length=2000")
+    page.click("[data-testid=write]")
+    page.wait_for_function("document.querySelectorAll('.tokens span').length > 10")
+    page.fill("[data-testid=prompt]", "a dog")
+    page.wait_for_function("document.querySelector('[data-testid=write]').innerText === 'Write'")
+    assert page.inner_text(".tokens") == "a dog"
 
 
 def test_a_temperature_reshapes_what_is_drawn_from(page: Any) -> None:
@@ -249,12 +295,15 @@ def test_a_temperature_reshapes_what_is_drawn_from(page: Any) -> None:
     page.wait_for_url(re.compile("temperature=0"))
 
 
-def test_a_training_is_begun_paused_and_stopped(page: Any, runs: Path) -> None:
+def test_a_training_is_begun_paused_stopped_and_resumed(page: Any, runs: Path) -> None:
     page.goto(f"{HERE}/train")
     page.fill("[data-testid=text] input, input[data-testid=text]", "nowhere.txt")
     page.click("[data-testid=start]")
     page.wait_for_selector(".trouble")
-    page.fill("[data-testid=text] input, input[data-testid=text]", str(runs.parent / "text.txt"))
+    dropped = page.evaluate_handle(DROPPED, (runs.parent / "text.txt").read_text())
+    page.dispatch_event(".q-uploader", "dragover", {"dataTransfer": dropped})
+    page.dispatch_event(".q-uploader__dnd", "drop", {"dataTransfer": dropped})
+    page.wait_for_function("document.querySelector('input[data-testid=text]').value.endsWith('dropped/text.txt')")
     page.click("[data-testid=start]")
     page.wait_for_url(re.compile("run=text-1"))
     page.wait_for_function(
@@ -266,4 +315,8 @@ def test_a_training_is_begun_paused_and_stopped(page: Any, runs: Path) -> None:
     page.wait_for_function(
         "document.querySelector('[data-testid=state]')?.innerText?.includes('saved')", timeout=60_000
     )
-    assert page.locator("[data-testid=resume]").is_visible()
+    page.click("[data-testid=resume]")
+    while not any(event.get("resumed_from") for event in read(runs / "text-1")):
+        page.wait_for_timeout(100)
+    page.click("[data-testid=stop]")
+    page.wait_for_function("document.querySelector('[data-testid=state]')?.innerText?.includes('saved')")

@@ -122,6 +122,15 @@ def test_a_subject_is_called_with_what_was_written(studio: Studio) -> None:
         options.arguments(studio, "compare", "", {"against": "nobody@3"})
 
 
+def test_a_terminal_is_asked_for_the_same(studio: Studio) -> None:
+    folder = studio.folder
+    assert options.words(studio, "next-token", "a b", {"top_k": "3", "seed": ""}) == ["a b", "--top-k=3"]
+    assert options.words(studio, "analogy", "a b", {"words": "x - y + z"}) == ["x - y + z"]
+    assert options.words(studio, "compare", "", {"against": "my@3"}) == [f"--other={folder / 'my@3'}"]
+    assert options.words(studio, "parameters", "a b", {}) == []
+    assert options.words(studio, "loss-by-position", "a b", {}) == []
+
+
 def test_a_map_is_an_image_whose_pixels_are_the_scales_colours() -> None:
     values = np.array([[0.0, 0.25, np.nan], [1.0, 0.5, 0.75]])
     scale = Scale.of(values.ravel())

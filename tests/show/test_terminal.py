@@ -10,6 +10,7 @@ from rich.console import Console, RenderableType
 
 from clearhead.show.heat import heat_map
 from clearhead.show.palette import Scale
+from clearhead.show.plots import Lines
 from clearhead.show.terminal import table, token_chips
 
 VALUES = np.array([[0.0, 0.5, 1.0], [0.25, np.nan, 0.99], [1.0, 0.1, 0.0]])
@@ -113,3 +114,11 @@ def test_a_table_aligns_numbers_and_obeys_nothing_in_its_cells() -> None:
     assert rows[0].index("1,234") + 4 == rows[1].index("7")
     assert "1.500" in text
     assert "None" not in text
+
+
+def test_each_series_has_a_scale_of_its_own() -> None:
+    weak, strong, none = np.array([0.01, 0.02]), np.array([3.0, 5.0]), np.full(2, np.nan)
+    alone = _plain(Lines("step", ["1", "9"], {"weak": weak}))
+    both = _plain(Lines("step", ["1", "9"], {"weak": weak, "none": none, "strong": strong}))
+    assert both[: len(alone) - 1] == alone[:-1]
+    assert [line.split()[0] for line in both if line[0] != " "] == ["weak", "0.02", "0.01", "strong"]

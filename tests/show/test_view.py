@@ -17,7 +17,7 @@ from rich.console import Console
 
 from clearhead.core.errors import UserError
 from clearhead.show import figure
-from clearhead.show.view import View
+from clearhead.show.view import Picture, View
 
 TOKENS = ("To", "\n", "$x$", "<b>", " be")
 
@@ -114,3 +114,11 @@ def test_show_draws_every_array_in_the_terminal(view: View) -> None:
     said = stream.getvalue()
     for part in ("attention", "scores (query down, key across)", "surprise", "layer", "↵", "The largest score is <2>."):
         assert part in said
+
+
+def test_a_row_of_nothing_is_left_out_of_a_table() -> None:
+    arrays = {"low": np.array([0.0, np.nan, np.nan]), "high": np.array([1.0, np.nan, 2.0])}
+    axes = dict.fromkeys(arrays, ("token",))
+    for labels, rows in (({"token": "abc"}, [["a", 0.0, 1.0], ["c", None, 2.0]]), ({}, [[0.0, 1.0], [None, 2.0]])):
+        shown = View("v", arrays, axes, labels, "", pictures=[Picture("table", "t", ("low", "high"))])
+        assert shown.panels()[0].columns()[1] == rows

@@ -52,7 +52,7 @@ class UnknownCharacter(UserError):
     def __init__(self, character: str) -> None:
         super().__init__(
             f"The text has the character {character}, which the training text does not have; "
-            "--unknown drop leaves such characters out."
+            "leave it out, or let --unknown drop do so."
         )
         self.character = character
 

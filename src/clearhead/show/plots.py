@@ -104,20 +104,21 @@ def _bar(value: float, scale: Scale) -> Text:
 
 @dataclass(frozen=True)
 class Lines:
-    """Series over a common axis, each as a small chart of blocks."""
+    """Series over a common axis, each as a small chart of blocks from its own lowest value to its highest."""
 
     axis: str
     places: Sequence[str] | None
     arrays: Mapping[str, Float[np.ndarray, " N"]]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[RenderableType]:
-        finite = np.concatenate([values[np.isfinite(values)] for values in self.arrays.values()])
-        if not finite.size:
+        drawn = {name: values for name, values in self.arrays.items() if np.isfinite(values).any()}
+        if not drawn:
             return
-        low, high = float(finite.min()), float(finite.max())
-        margin = max(len(f"{end:.3g}") for end in (low, high)) + 1
+        ends = {name: (float(np.nanmin(values)), float(np.nanmax(values))) for name, values in drawn.items()}
+        margin = max(len(f"{end:.3g}") for pair in ends.values() for end in pair) + 1
         width = min(options.max_width, _WIDEST) - margin
-        for index, (name, values) in enumerate(self.arrays.items()):
+        for index, (name, values) in enumerate(drawn.items()):
+            low, high = ends[name]
             wide = max(1, min(4, width // len(values)))
             columns = np.repeat(_pooled(values, width), wide)
             yield Text(name, LINES[index % len(LINES)] if len(self.arrays) > 1 else "bold")

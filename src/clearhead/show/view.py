@@ -65,7 +65,10 @@ class Panel:
         return next(iter(self.arrays.values()))
 
     def columns(self) -> tuple[list[str], list[list[object]]]:
-        """Return a table's header and rows; rows whose places have names begin with them, and no number is None."""
+        """Return a table's header and rows; what is no number is None, and a row of nothing else is left out.
+
+        Rows whose places have names begin with them.
+        """
         header: list[str] = []
         columns: list[list[object]] = []
         if self.labels[0] is not None:
@@ -77,7 +80,9 @@ class Panel:
             else:
                 header += self.labels[1] or [f"{name} {at}" for at in range(array.shape[1])]
                 columns += array.T.tolist()
-        return header, [finite_or_null(list(row)) for row in zip(*columns, strict=True)]
+        rows: list[list[object]] = [finite_or_null(list(row)) for row in zip(*columns, strict=True)]
+        named = self.labels[0] is not None
+        return header, [row for row in rows if any(value is not None for value in row[named:])]
 
     @property
     def written(self) -> list[list[str]] | None:

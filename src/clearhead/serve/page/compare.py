@@ -44,6 +44,9 @@ def show(studio: Studio, left: str, right: str, prompt: str) -> None:
             return
         first, second = (names * 2)[:2] if len(names) > 1 else offered[:2]
         chosen = [left if left in offered else first, right if right in offered else second]
+        gone = [name for name in (left, right) if name and name not in offered]
+        if gone:
+            frame.trouble(f"There is no {' and no '.join(gone)} here; compared are {chosen[0]} and {chosen[1]}.")
         with ui.element("div").classes("places"):
             for side, label in enumerate(("One run, or a step of it", "The other")):
                 choice = ui.select(offered, value=chosen[side], label=label, with_input=True)
@@ -158,16 +161,23 @@ def flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, A
 
 
 def written(studio: Studio, name: str, prompt: str) -> None:
-    """Write what a model says to the prompt, from the same luck in both."""
+    """Write what a model says to the prompt, from the same luck in both; beside, since it takes seconds."""
     from clearhead.generation.writer import Writer
 
-    with ui.element("div"):
+    with ui.element("div") as place:
         frame.title_line(name)
+        said = ui.html('<p class="said">Writing.</p>', sanitize=False)
+
+    async def write() -> None:
         try:
-            text = Writer(opened(studio, name)).generate(prompt, num_tokens=TOKENS, seed=1)[0]
+            written = await work.io_bound(Writer(opened(studio, name)).generate, prompt, num_tokens=TOKENS, seed=1)
         except UserError as error:
-            frame.trouble(str(error))
+            said.delete()
+            with place:
+                frame.trouble(str(error))
             return
-        ui.html(
-            f'<p class="text" dir="auto"><span class="prompt">{escape(prompt)}</span>{escape(text)}</p>', sanitize=False
-        )
+        if written is not None:  # else the page is closing
+            before = f'<span class="prompt">{escape(prompt)}</span>'
+            said.set_content(f'<p class="text" dir="auto">{before}{escape(written[0])}</p>')
+
+    ui.timer(0, write, once=True)

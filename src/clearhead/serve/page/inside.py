@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nicegui import run as work
 from nicegui import ui
@@ -19,8 +19,10 @@ from clearhead.serve.page.pictures import PICK
 from clearhead.serve.page.places import Place
 from clearhead.serve.page.studio import Studio
 from clearhead.show.page import escape
-from clearhead.show.readable import one_line
 from clearhead.show.view import Panel, View
+
+if TYPE_CHECKING:
+    from clearhead.store.load import Loaded
 
 PURPOSE = (
     "A model is a few tables of numbers that a text flows through. Here each of them can be seen for a prompt of "
@@ -31,7 +33,6 @@ KEYS = (
     "<kbd>[</kbd><kbd>]</kbd> change the layer, <kbd>,</kbd><kbd>.</kbd> the head, "
     "<kbd>/</kbd> goes to the prompt.</p>"
 )
-LONGEST_SHOWN = 40
 HEAD_SUBJECTS = {
     "attention": "what it reads",
     "head-card": "what it looks for and says",
@@ -66,19 +67,21 @@ def show(studio: Studio, place: Place, look: Look) -> None:
         if not place.run:
             ui.label("There is no run yet. Train one first.").classes("said")
             return
-        Inspection(studio, place, look if look.subject in SUBJECTS else replace(look, subject="attention"))
+        look = look if look.subject in SUBJECTS else replace(look, subject="attention")
+        loaded = places.opened(studio, place, "inside", look.state())
+        if loaded is not None:
+            Inspection(studio, place, look, loaded)
 
 
 class Inspection:
     """A subject's pictures, and the numbers of the cell that was clicked."""
 
-    def __init__(self, studio: Studio, place: Place, look: Look) -> None:
-        self.studio, self.place, self.look = studio, place, look
+    def __init__(self, studio: Studio, place: Place, look: Look, loaded: Loaded) -> None:
+        self.studio, self.place, self.look, self.loaded = studio, place, look, loaded
         self.panels: list[Panel] = []
         self.view: View | None = None
         self.cell: Cell | None = None
         self.newest = 0
-        self.loaded = studio.model(studio.run(place.run), place.selected())
         self.takes = options.parameters_of(look.subject)
         places.bar(studio, place, self.move, prompt_label="Prompt (press /); empty: the validation text's beginning")
         with ui.element("div").classes("inspection"):
@@ -127,12 +130,15 @@ class Inspection:
         return frame.address("inside", **asdict(self.place), **look.state())
 
     async def move(self, place: Place) -> None:
-        """Look at another run, step or prompt."""
-        if place.run != self.place.run:
+        """Look at another run, step or prompt; what cannot be opened is said by the screen as it is drawn anew."""
+        try:
+            loaded = self.studio.model(self.studio.run(place.run), place.selected())
+        except UserError:
+            loaded = None
+        if loaded is None or place.run != self.place.run:
             ui.navigate.to(frame.address("inside", **asdict(place), **self.look.state()))
             return
-        self.place = place
-        self.loaded = self.studio.model(self.studio.run(place.run), place.selected())
+        self.place, self.loaded = place, loaded
         self.remember()
         self._subjects()
         self.heads.set_content(self._heads())
@@ -197,12 +203,10 @@ class Inspection:
     def _command(self) -> str:
         """Return what one types to see the same in a terminal."""
         look, place = self.look, self.place
-        run = f"{place.run}@{place.step}" if place.step else place.run
-        words = ["clearhead", "look", look.subject, run]
-        if place.prompt and "prompt" in self.takes:
-            words.append(one_line(place.prompt, LONGEST_SHOWN))
-        words += [f"--{name}={getattr(look, name)}" for name in ("layer", "head") if name in self.takes]
-        return escape(shlex.join(words))
+        run = str(self.studio.folder / place.run) + (f"@{place.step}" if place.step else "")
+        given = options.words(self.studio, look.subject, place.prompt, look.asked)
+        chosen = [f"--{name}={getattr(look, name)}" for name in ("layer", "head") if name in self.takes]
+        return escape(shlex.join(["clearhead", "look", look.subject, run, *given, *chosen]))
 
     def _heads(self) -> str:
         """Return what chooses a head, or a layer, where the subject is about one."""

@@ -111,6 +111,17 @@ def arguments(studio: Studio, subject: str, prompt: str, asked: Mapping[str, str
     return given
 
 
+def words(studio: Studio, subject: str, prompt: str, asked: Mapping[str, str]) -> list[str]:
+    """Return the prompt and the flags that ask `clearhead look` for the same as `arguments`."""
+    given = {"prompt": prompt} if "prompt" in parameters_of(subject) and subject not in WHOLE_TEXT else {}
+    for name, parameter in fields_of(subject).items():
+        text = asked.get(name, "") or (OPTIONS[name].hint if name == "words" else "")
+        given[parameter] = str(studio.folder / text) if text and name == "against" else text
+    spoken = given.pop("prompt", "")
+    flags = [f"--{parameter.replace('_', '-')}={text}" for parameter, text in given.items() if text]
+    return [*([spoken] if spoken else []), *flags]
+
+
 def read(name: str, text: str) -> Any:
     """Return what was written into a field as the value that it means.
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from nicegui import ui
 
+from clearhead.core.errors import UserError
 from clearhead.core.run import Run
+from clearhead.serve.page import frame
 from clearhead.serve.page.studio import Studio
+
+if TYPE_CHECKING:
+    from clearhead.store.load import Loaded
 
 
 @dataclass(frozen=True)
@@ -30,9 +35,29 @@ class Place:
 
 
 def settled(studio: Studio, place: Place) -> Place:
-    """Return a place whose run exists: the newest where none was named."""
+    """Return a place whose run exists: the newest where none was named, or, saying so, where the named one is gone."""
     names = [run.name for run in studio.runs()]
-    return place if place.run in names else replace(place, run=names[0] if names else "", step="")
+    if place.run in names:
+        return place
+    newest = replace(place, run=names[0] if names else "", step="")
+    if place.run and names:
+        frame.trouble(f"There is no run {place.run} here; what follows is of {newest.run}.")
+    return newest
+
+
+def opened(studio: Studio, place: Place, screen: str, state: Mapping[str, object]) -> Loaded | None:
+    """Return the model of a place; where it cannot be opened, say why, below a bar that leads elsewhere."""
+    try:
+        return studio.model(studio.run(place.run), place.selected())
+    except UserError as error:
+        bar(
+            studio,
+            place,
+            lambda chosen: ui.navigate.to(frame.address(screen, **asdict(chosen), **state)),
+            prompt_label="Prompt",
+        )
+        frame.trouble(str(error))
+        return None
 
 
 def bar(studio: Studio, place: Place, moved: Callable[[Place], Any], *, prompt_label: str) -> None:

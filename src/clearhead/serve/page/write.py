@@ -72,7 +72,9 @@ def show(studio: Studio, place: Place, settings: Settings) -> None:
         if not place.run:
             ui.label("There is no run yet. Train one first.").classes("said")
             return
-        loaded = studio.model(studio.run(place.run), place.selected())
+        loaded = places.opened(studio, place, "write", asdict(settings))
+        if loaded is None:
+            return
         task = loaded.description.get("task", "lm")
         if task in ANSWERS:
             Counter(studio, place, loaded, task)
@@ -211,10 +213,10 @@ class Desk:
         self.show_distribution()
 
     async def write(self) -> None:
-        """Add tokens as they are drawn."""
-        stream = iter(self.writer.stream(self.request()))
-        while self.writing and (tokens := await work.io_bound(take, stream)):
-            self.draft.pieces += [Piece(token.id, token.text, token.probability) for token in tokens]
+        """Add tokens as they are drawn, until the text that they continue is another one."""
+        draft, stream = self.draft, iter(self.writer.stream(self.request()))
+        while self.writing and (tokens := await work.io_bound(take, stream)) and draft is self.draft:
+            draft.pieces += [Piece(token.id, token.text, token.probability) for token in tokens]
             self.tokens.set_content(self.as_html())
 
     def request(self) -> Any:
