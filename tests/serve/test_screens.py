@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -19,7 +20,7 @@ from clearhead.serve.page.arithmetic import Cell, cell_in_words
 from clearhead.serve.page.studio import Kept, Studio
 from clearhead.show.history import History
 from clearhead.show.palette import Scale
-from clearhead.show.view import Picture, View
+from clearhead.show.view import Panel, Picture, View
 
 
 @pytest.fixture
@@ -140,6 +141,16 @@ def test_a_map_is_an_image_whose_pixels_are_the_scales_colours() -> None:
     seen = np.isfinite(values)
     assert (pixels[..., 3][seen] == 255).all()
     assert np.abs(pixels[..., :3][seen] - scale.rgb(values[seen])).max() <= 2
+
+
+def test_steps_of_a_training_have_room_at_its_beginning() -> None:
+    def places(axis: str) -> list[float]:
+        panel = Panel("lines", "loss", {"loss": np.array([3.0, 2.0, 1.0])}, (axis,), (["0", "25", "100"],))
+        return [float(x) for x in re.findall(r' cx="([\d.]+)"', pictures.lines(panel, 0))]
+
+    for axis, share in (("step", 1 / 2), ("distance", 1 / 4)):
+        low, middle, high = places(axis)
+        assert (middle - low) / (high - low) == pytest.approx(share, abs=0.01)
 
 
 def scores(q: np.ndarray, k: np.ndarray) -> View:

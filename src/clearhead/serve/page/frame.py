@@ -47,6 +47,7 @@ p { margin: 0; }
 .said { margin-bottom: 16px; }
 .trouble { background: var(--warn); border-left: 3px solid var(--orange); padding: 12px 16px;
   border-radius: 0 4px 4px 0; max-width: 52em; overflow-wrap: anywhere; }
+.places + .trouble, .heading + .trouble { margin-top: 24px; }
 .numbers, td.number, th.number { font-variant-numeric: tabular-nums; }
 .aside { display: grid; grid-template-columns: 320px minmax(0, 1fr); gap: 48px; margin-top: 32px; align-items: start; }
 .beside { display: grid; grid-template-columns: minmax(0, 1fr) 340px; gap: 48px; margin-top: 24px; align-items: start; }

@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -246,7 +247,9 @@ def lines(panel: Panel, number: int) -> str:
         drawn.append(
             Line(x=x, y=y, role=f"series-{(6, 2, 8, 4, 1, 7)[place % 6]}", name=plain(name), dots=len(y) <= 60)
         )
-    return draw_chart(Chart(description=panel.title, lines=drawn, x_label=panel.axes[0], height=320))
+    axis = panel.axes[0]
+    scale: Literal["linear", "root"] = "root" if axis == "step" else "linear"  # a training's beginning is kept densely
+    return draw_chart(Chart(description=panel.title, lines=drawn, x_label=axis, x_scale=scale, height=320.0))
 
 
 def _is_number(text: str) -> bool:
