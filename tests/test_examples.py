@@ -48,7 +48,7 @@ def test_a_notebook_runs_and_shows_its_views(
 
     def train_briefly(**settings: Any) -> Any:
         settings.pop("minutes", None)
-        return train(**settings, train__steps=3)
+        return train(**settings, train__steps=3, train__evaluate_every=3)
 
     monkeypatch.setattr(clearhead, "train", train_briefly)
     namespace: dict[str, Any] = {"__name__": "__main__"}
@@ -71,7 +71,7 @@ def test_the_commands_of_the_walk_through_a_model_run(
     monkeypatch.delenv("CLEARHEAD_RUNS", raising=False)
     page = (ROOT / "docs" / "inside.md").read_text()
     for command in re.findall(r"^clearhead train .*$", page, re.MULTILINE):
-        brief = re.sub(r"--(steps|minutes) \S+", "--steps 3", command)
+        brief = re.sub(r"--(steps|minutes) \S+", "--steps 3 --train.evaluate_every 3", command)
         assert main([*shlex.split(brief)[1:], "--threads", "1", "--quiet"]) == 0
     shown = re.findall(r"^```console\n\$ (clearhead look .*)\n((?:.*\n)*?)```$", page, re.MULTILINE)
     assert len(shown) > 10
