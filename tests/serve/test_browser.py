@@ -40,7 +40,7 @@ DROPPED = """text => {
   return data;
 }"""
 NEEDED = ("patch", "compare")  # which begin with a question back
-PORT = 8437
+PORT = 8437 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))  # each worker has its own server
 HERE = f"http://127.0.0.1:{PORT}"
 
 
