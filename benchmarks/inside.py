@@ -97,20 +97,28 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--steps", type=int, default=400, help="of each timed training")
     parser.add_argument("--threads", type=int, default=1, help="of each timed training")
+    parser.add_argument("--part", choices=("page", "training"), help="measure this alone")
     args = parser.parse_args()
     run = args.run.resolve()
     prompt = " ".join(text_of(run).split())[: 2 * TOKENS]
     figures: dict[str, list[float]] = {}
     with chromium() as browser:
-        for _ in range(args.repetitions):
-            with served(run.parent, figures):
-                figures.setdefault("first paint, ms", []).append(first_paint(browser, run.name))
-        with served(run.parent, figures):
-            figures["click to picture, ms"] = clicks(browser, run.name, prompt)
-        with tempfile.TemporaryDirectory() as folder:
-            costs(browser, Path(folder), text_of(run), args, figures)
+        if args.part != "training":
+            pages(browser, run, prompt, args.repetitions, figures)
+        if args.part != "page":
+            with tempfile.TemporaryDirectory() as folder:
+                costs(browser, Path(folder), text_of(run), args, figures)
     show(figures)
     keep(figures, vars(args) | {"run": run.name})
+
+
+def pages(browser: Any, run: Path, prompt: str, repetitions: int, figures: dict[str, list[float]]) -> None:
+    """Time the server's start, the first paint, and clicks on heads."""
+    for _ in range(repetitions):
+        with served(run.parent, figures):
+            figures.setdefault("first paint, ms", []).append(first_paint(browser, run.name))
+    with served(run.parent, figures):
+        figures["click to picture, ms"] = clicks(browser, run.name, prompt)
 
 
 def text_of(run: Path) -> str:
@@ -225,8 +233,8 @@ def trained(how: str, text: Path, run: Path, args: argparse.Namespace, browser: 
 def show(figures: dict[str, list[float]]) -> None:
     """Print the medians beside their limits."""
     print(f"{'':26}{'median':>9}{'least':>9}{'most':>9}{'limit':>8}")
-    for name, limit in LIMITS.items():
-        found = figures[name]
+    for name, found in figures.items():
+        limit = LIMITS[name]
         print(f"{name:26}{statistics.median(found):9.2f}{min(found):9.2f}{max(found):9.2f}{limit:8}")
 
 
