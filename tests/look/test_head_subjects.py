@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ import torch
 from clearhead import look
 from clearhead.core.errors import UserError
 from clearhead.generation.score import text_nats
+from clearhead.look import specimen as specimens
+from clearhead.look.recording import trace
 from clearhead.look.specimen import Specimen, read
 from clearhead.look.subjects.compare import character_bits
 from clearhead.look.subjects.diary import spread_out
@@ -49,6 +52,16 @@ def test_a_card_says_what_the_value_does_to_the_logits(specimen: Specimen) -> No
     gain = 1.0 if getattr(model.final_norm, "weight", None) is None else model.final_norm.weight
     moved = (model.unembedding.weight @ (added * gain)).detach()
     np.testing.assert_allclose(card.says, moved - moved.mean(), rtol=1e-3, atol=1e-3)
+
+
+def test_a_kept_pass_is_used_for_the_same_text_alone(specimen: Specimen, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeping, passes = replace(specimen, latest={}), []
+    monkeypatch.setattr(specimens, "trace", lambda *given, **named: passes.append(1) or trace(*given, **named))
+    for text, head, expected in ((TEXT, 0, 1), (TEXT, 4, 1), (TEXT[:-1] + "a", 4, 2), (TEXT, 4, 3)):
+        seen = look.attention(keeping, text, layer=1, head=head)
+        assert len(passes) == expected
+        np.testing.assert_array_equal(seen.pattern, look.attention(specimen, text, layer=1, head=head).pattern)
+        passes.pop()
 
 
 def test_a_walk_has_the_real_vectors(specimen: Specimen) -> None:

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,6 +80,14 @@ def wait_for_answer() -> None:
         except OSError:
             time.sleep(0.1)
     raise AssertionError("the server did not start")
+
+
+def test_a_number_that_is_none_is_said_in_a_sentence(server: str) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{server}/inside?layer=first&head=two")
+    with refused.value as answer:
+        assert answer.status == 422
+        assert answer.read().decode() == "The address says layer=first and head=two, where a number belongs."
 
 
 @pytest.fixture(scope="module")

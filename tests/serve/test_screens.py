@@ -125,7 +125,8 @@ def test_a_subject_is_called_with_what_was_written(studio: Studio) -> None:
 
 def test_a_terminal_is_asked_for_the_same(studio: Studio) -> None:
     folder = studio.folder
-    assert options.words(studio, "next-token", "a b", {"top_k": "3", "seed": ""}) == ["a b", "--top-k=3"]
+    assert options.words(studio, "next-token", "a b", {"top_k": "3", "seed": ""}) == ["--top-k=3", "a b"]
+    assert options.words(studio, "next-token", "-5 cats", {"seed": "2"}) == ["--seed=2", "--", "-5 cats"]
     assert options.words(studio, "analogy", "a b", {"words": "x - y + z"}) == ["x - y + z"]
     assert options.words(studio, "compare", "", {"against": "my@3"}) == [f"--other={folder / 'my@3'}"]
     assert options.words(studio, "parameters", "a b", {}) == []

@@ -46,6 +46,11 @@ class Trace:
         """The logits of each position's next token."""
         return self.tensors["logits"]
 
+    @property
+    def num_bytes(self) -> int:
+        """How much memory the tensors take."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
     def layers(self, name: str) -> list[Tensor]:
         """Return what every block has under a name such as `attn.pattern`."""
         return [self[f"blocks.{index}.{name}"] for index in range(len(self._model().blocks))]

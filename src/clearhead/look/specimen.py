@@ -41,6 +41,9 @@ from clearhead.text.tokenizer import Tokenizer
 WHOLE = 2**15
 """How many tokens of the validation part are read where a subject takes more than one window."""
 
+LARGEST_KEPT = 2**28
+"""How many bytes of a pass are kept for the next look."""
+
 INSTEAD = "clearhead look next-token and look surprisal show what it does"
 FOR_ALL = "tokens, shapes, parameters, embeddings, analogy, dimensions and attention"
 """What models that predict no next token can be looked at by."""
@@ -48,11 +51,17 @@ FOR_ALL = "tokens, shapes, parameters, embeddings, analogy, dimensions and atten
 
 @dataclass(frozen=True, slots=True)
 class Specimen:
-    """A model with its tokenizer, and the run it comes from where there is one."""
+    """A model with its tokenizer, and the run it comes from where there is one.
+
+    Args:
+        latest: where the latest pass is kept, so that the same look at another head takes none; for a model whose
+            weights stay as they are. Without it every look is a pass of its own.
+    """
 
     model: nn.Module
     tokenizer: Tokenizer
     loaded: Loaded | None = None
+    latest: dict[tuple[object, ...], Trace] | None = None
 
     @property
     def context_length(self) -> int:
@@ -208,7 +217,18 @@ class Reading:
         return len(self.pieces)
 
     def trace(self, *names: str, edits: Sequence[Tap] = ()) -> Trace:
-        """Record one pass over the text; see `recording.trace`."""
+        """Record one pass over the text, or give the specimen's latest if it is the same; see `recording.trace`."""
+        latest, key = self.specimen.latest, (names, *self.tokens[0].tolist())
+        kept = None if latest is None or edits else latest.get(key)
+        if kept is not None:
+            return kept
+        found = self._recorded(names, edits)
+        if latest is not None and not edits and found.num_bytes <= LARGEST_KEPT:
+            latest.clear()
+            latest[key] = found
+        return found
+
+    def _recorded(self, names: Sequence[str], edits: Sequence[Tap] = ()) -> Trace:
         if isinstance(self.specimen.model, EncoderDecoder):
             target = shifted(self.written, end_of(self.specimen.tokenizer))
             return trace(self.specimen.model, target, names or ("logits",), edits, source=self.tokens)

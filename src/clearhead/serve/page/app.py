@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from fastapi.exceptions import RequestValidationError
 from nicegui import app, ui
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -80,6 +81,11 @@ def add_screens(studio: Studio) -> None:
     @ui.page("/runs")
     def _runs() -> None:
         runs.show(studio)
+
+    @app.exception_handler(RequestValidationError)
+    def _no_number(_: Request, error: RequestValidationError) -> Response:
+        wrong = " and ".join(f"{each['loc'][-1]}={each['input']}" for each in error.errors())
+        return PlainTextResponse(f"The address says {wrong}, where a number belongs.", status_code=422)
 
     @app.get("/reports/{name}")
     def _report(name: str) -> Response:

@@ -12,6 +12,7 @@ from nicegui import ui
 
 from clearhead.core.errors import UserError
 from clearhead.look.catalogue import SUBJECTS
+from clearhead.look.specimen import Specimen
 from clearhead.serve.page import frame, options, pictures, places
 from clearhead.serve.page.arithmetic import Cell, cell_in_words
 from clearhead.serve.page.heads import grid, mixers_of
@@ -78,6 +79,7 @@ class Inspection:
 
     def __init__(self, studio: Studio, place: Place, look: Look, loaded: Loaded) -> None:
         self.studio, self.place, self.look, self.loaded = studio, place, look, loaded
+        self.specimen = specimen_of_page(loaded)
         self.panels: list[Panel] = []
         self.view: View | None = None
         self.cell: Cell | None = None
@@ -138,7 +140,7 @@ class Inspection:
         if loaded is None or place.run != self.place.run:
             ui.navigate.to(frame.address("inside", **asdict(place), **self.look.state()))
             return
-        self.place, self.loaded = place, loaded
+        self.place, self.loaded, self.specimen = place, loaded, specimen_of_page(loaded)
         self.remember()
         self._subjects()
         self.heads.set_content(self._heads())
@@ -182,7 +184,7 @@ class Inspection:
         if key in self.studio.views:
             return self.studio.views.get(key)
         self.waiting.set_visibility(True)
-        view: View | None = await work.io_bound(options.function_of(look.subject), self.loaded, **given)
+        view: View | None = await work.io_bound(options.function_of(look.subject), self.specimen, **given)
         if view is not None:  # else the page is closing
             self.studio.views.keep(key, view)
         return view
@@ -206,7 +208,7 @@ class Inspection:
         run = str(self.studio.folder / place.run) + (f"@{place.step}" if place.step else "")
         given = options.words(self.studio, look.subject, place.prompt, look.asked)
         chosen = [f"--{name}={getattr(look, name)}" for name in ("layer", "head") if name in self.takes]
-        return escape(shlex.join(["clearhead", "look", look.subject, run, *given, *chosen]))
+        return escape(shlex.join(["clearhead", "look", look.subject, run, *chosen, *given]))
 
     def _heads(self) -> str:
         """Return what chooses a head, or a layer, where the subject is about one."""
@@ -285,6 +287,11 @@ class Inspection:
             return
         self.arithmetic.set_content(cell_in_words(self.view, self.panels[self.cell.picture], self.cell))
         ui.run_javascript(f"({MARK})({self.cell.picture}, {self.cell.row}, {self.cell.column})")
+
+
+def specimen_of_page(loaded: Loaded) -> Specimen:
+    """Return what the subjects look at: it keeps its latest pass, so that the next head is only drawn."""
+    return Specimen(loaded.model, loaded.tokenizer, loaded, latest={})
 
 
 PRESS = """(layer, head) => document.querySelectorAll('.head-grid button, .layers button').forEach((button) => {

@@ -119,7 +119,8 @@ def words(studio: Studio, subject: str, prompt: str, asked: Mapping[str, str]) -
         given[parameter] = str(studio.folder / text) if text and name == "against" else text
     spoken = given.pop("prompt", "")
     flags = [f"--{parameter.replace('_', '-')}={text}" for parameter, text in given.items() if text]
-    return [*([spoken] if spoken else []), *flags]
+    # What begins with a dash would be read as a flag; behind two dashes nothing is.
+    return [*flags, *(["--"] if spoken.startswith("-") else []), *([spoken] if spoken else [])]
 
 
 def read(name: str, text: str) -> Any:
