@@ -30,12 +30,7 @@ def judged(text: str) -> str:
     """Read a sentence by rules written without its program."""
     words = [word for word in re.findall(r"\w+", text) if word in {*GOOD_WORDS, *BAD_WORDS}]
     turned = sum(bool(re.search(pattern, text)) for pattern in TURNS) % 2
-    if "who wanted the" in text:
-        wanted = re.search(r"who wanted the (.*?) and not the", text)[1]  # type: ignore[index]
-        said = re.search(rf"the {wanted} (?:was )?(\w+)(?: and the|\.)", text)[1]  # type: ignore[index]
-        chosen = words.index(said)
-    else:
-        chosen = 1 if re.search(r"was not \w+, as|had called", text) else 0
+    chosen = 1 if re.search(r"was not \w+, as|had called|the (?:(?! was )[^,])*, unlike", text) else 0
     is_good = words[chosen] in GOOD_WORDS
     return "good" if is_good != bool(turned) else "bad"
 
@@ -49,7 +44,7 @@ def test_labels_are_balanced_in_every_frame_and_clause() -> None:
     found = list(sentiments(6000, 3))
     share = sum(said.label == "good" for said in found) / len(found)
     assert abs(share - 0.5) < 0.03
-    for part in ("Nobody", "who wanted the", "had called", "never really", "not, as everybody"):
+    for part in ("Nobody", "unlike the", "had called", "never really", "not, as everybody"):
         labels = [said.label == "good" for said in found if part in said.text]
         assert abs(sum(labels) / len(labels) - 0.5) < 0.12
 

@@ -51,8 +51,8 @@ CLAUSES = (
     ("the {thing} was {first} and not, as {other} had thought, {second}", 0, 1),
     ("the {thing}, which {other} had called {first}, was {second}", 1, 1),
     ("the {thing}, which was {first}, had been called {second}", 0, 1),
-    ("for {other}, who wanted the {thing} and not the {spare}, the {thing} was {first} and the {spare} {second}", 0, 1),
-    ("for {other}, who wanted the {spare} and not the {thing}, the {thing} was {first} and the {spare} {second}", 1, 1),
+    ("the {thing} was {first}, unlike the {spare}, which was {second}", 0, 1),
+    ("the {thing}, unlike the {spare}, which was {first}, was {second}", 1, 1),
 )
 """What is said, which of its two judging words decides (0 the first), and whether the word is kept or turned."""
 

@@ -128,9 +128,9 @@ def classify_tales() -> RunConfig:
         task=ClassifyTaskConfig(),
         tokenizer=WordConfig(),
         model=EncoderConfig(),
-        optimizer=AdamWConfig(learning_rate=1e-3),
+        optimizer=small_embedding_optimizer(),
         schedule=LinearConfig(),
-        train=TrainConfig(sequences_per_step=32),
+        train=TrainConfig(sequences_per_step=64),
     )
 
 
@@ -140,7 +140,7 @@ def translate() -> RunConfig:
         task=TranslateTaskConfig(),
         tokenizer=BpeConfig(vocabulary_size=4096),
         model=EncoderDecoderConfig(dropout=0.3),
-        optimizer=translation_optimizer(),
+        optimizer=small_embedding_optimizer(),
         schedule=LinearConfig(warmup_steps=100),
         train=TrainConfig(sequences_per_step=128, precision="bf16"),
     )
@@ -152,14 +152,14 @@ def translate_tales() -> RunConfig:
         task=TranslateTaskConfig(label_smoothing=0.0),
         tokenizer=WordConfig(),
         model=EncoderDecoderConfig(num_encoder_layers=2, num_decoder_layers=2, width=128, dropout=0.0),
-        optimizer=translation_optimizer(),
+        optimizer=small_embedding_optimizer(),
         schedule=LinearConfig(warmup_steps=20),
         train=TrainConfig(sequences_per_step=64),
     )
 
 
-def translation_optimizer() -> MuonConfig:
-    """Return Muon with rates that suit an embedding which is also the head."""
+def small_embedding_optimizer() -> MuonConfig:
+    """Return Muon with rates that suit an embedding which is drawn small, as one is that is also the head."""
     return MuonConfig(
         learning_rate=0.02,
         embedding_learning_rate=0.003,
