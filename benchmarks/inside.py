@@ -9,7 +9,8 @@ table and added to benchmarks/INSIDE.json, the machine and the commit with them.
 - first paint: from the request to Chromium's first contentful paint.
 - server ready: from starting the process to its first answer.
 - probes and events: the same training with every event written and a probe that records all attention of 64 tokens
-  twenty times, against one without either; then with the page open on it. Paired: one after the other each time.
+  twenty times, against one without either; then with the page open on it. The three follow each other, each time in
+  another order, after one that only warms up.
 """
 
 from __future__ import annotations
@@ -197,18 +198,21 @@ def clicks(browser: Any, run: str, prompt: str) -> list[float]:
 
 
 def costs(browser: Any, folder: Path, text: str, args: argparse.Namespace, figures: dict[str, list[float]]) -> None:
-    """Time trainings bare, watched, and with the page open, in turn, and compare each with the bare one beside it."""
+    """Time trainings bare, watched, and with the page open, each time in another order, and compare the three."""
     source = folder / "text.txt"
     source.write_text(text)
     runs = folder / "runs"
     runs.mkdir()
+    ways = [("bare", None), ("watched", None), ("seen", browser)]
     with served(runs, {}):
+        trained("bare", source, runs / "warm-up", args)
         for at in range(args.repetitions):
-            bare = trained("bare", source, runs / f"bare-{at}", args)
-            watched = trained("watched", source, runs / f"watched-{at}", args)
-            seen = trained("watched", source, runs / f"seen-{at}", args, browser)
-            figures.setdefault("probes and events, %", []).append(100 * (watched / bare - 1))
-            figures.setdefault("with the page open, %", []).append(100 * (seen / bare - 1))
+            seconds = {}
+            for name, opened in ways[at % 3 :] + ways[: at % 3]:
+                how = "bare" if name == "bare" else "watched"
+                seconds[name] = trained(how, source, runs / f"{name}-{at}", args, opened)
+            figures.setdefault("probes and events, %", []).append(100 * (seconds["watched"] / seconds["bare"] - 1))
+            figures.setdefault("with the page open, %", []).append(100 * (seconds["seen"] / seconds["bare"] - 1))
 
 
 def trained(how: str, text: Path, run: Path, args: argparse.Namespace, browser: Any = None) -> float:

@@ -147,8 +147,9 @@ def test_batches_hold_neighbours_in_length() -> None:
 
 
 def test_a_beam_of_none_is_refused() -> None:
-    with pytest.raises(UserError, match="--beam"):
-        Search(beam=0)
+    for beam in (0, 1001):
+        with pytest.raises(UserError, match=f"--beam must lie between 1 and 1000, not {beam}"):
+            Search(beam=beam)
     with pytest.raises(UserError, match="length penalty"):
         Search(length_penalty=-1.0)
 

@@ -15,7 +15,7 @@ from clearhead import look
 from clearhead.core.errors import UserError
 from clearhead.look.catalogue import SUBJECTS
 from clearhead.look.recording import trace
-from clearhead.look.specimen import FOR_ALL, Specimen, read
+from clearhead.look.specimen import FOR_ALL, FOR_ENCODERS, Specimen, read
 from clearhead.model.attention import QK_NORM_EPSILON
 from clearhead.model.config import CausalConfig
 from clearhead.model.encoder_decoder import EncoderDecoder
@@ -31,9 +31,10 @@ TRANSLATOR = EncoderDecoderConfig(
 
 
 def test_every_subject_is_shown_or_refused_in_a_sentence(make: Make) -> None:
-    shown = set(re.split(r", | and ", FOR_ALL))
-    assert shown < SUBJECTS.keys()
-    for config, does in ((CLASSIFIER, "chooses a label"), (TRANSLATOR, "translates")):
+    models = ((CLASSIFIER, "chooses a label", FOR_ENCODERS), (TRANSLATOR, "translates", FOR_ALL))
+    for config, does, by in models:
+        shown = set(re.split(r", | and ", by))
+        assert shown < SUBJECTS.keys()
         specimen = make(config)
         for subject in SUBJECTS:
             given: dict[str, Any] = {"prompt": "a - b + c" if subject == "analogy" else TEXT}
@@ -65,6 +66,21 @@ def test_a_classifier_looks_in_both_directions(make: Make) -> None:
     causal = look.attention(make(CLASSIFIER, mask=CausalConfig()), TEXT, layer=1, head=2)
     assert not np.triu(causal.pattern, 1).any()
     assert "from the one after" not in causal.caption
+
+
+def test_heads_of_a_classifier_are_held_against_what_they_may_read(make: Make) -> None:
+    view = look.heads(make(CLASSIFIER), TEXT)
+    kinds, length = view.labels["kind"], len(view.labels["query"])
+    np.testing.assert_allclose(
+        view.score[kinds.index("next")], view.pattern.diagonal(1, -2, -1).mean(axis=-1), rtol=1e-5
+    )
+    weights = view.pattern.astype(float)
+    spread = -(weights * np.log(weights)).sum(axis=-1).mean(axis=-1) / np.log(length)
+    np.testing.assert_allclose(view.score[kinds.index("even")], spread, rtol=1e-4)
+    even = dict(zip(kinds, view.score_of_even_weights, strict=True))
+    assert even["previous"] == pytest.approx(1 / length) == pytest.approx(even["next"])
+    assert even["even"] == pytest.approx(1.0)
+    assert "next" not in look.heads(make(CLASSIFIER, mask=CausalConfig()), TEXT).labels["kind"]
 
 
 def seen_by(cross: nn.Module, call: Callable[[], object]) -> dict[str, Any]:

@@ -27,6 +27,35 @@ def drawn(*shape: int) -> torch.Tensor:
 # Geometry.
 
 
+def test_counting_finds_what_stands_in_the_same_places() -> None:
+    random = np.random.default_rng(5)
+    # Ids 0 and 1 stand between 2 and 3, ids 4 and 5 between 6 and 7, and which of the two is chance.
+    text = [[2, random.integers(2), 3, 6, 4 + random.integers(2), 7] for _ in range(211)]
+    chosen = torch.tensor([0, 1, 4, 5, 2, 6])
+    _, found = vectors.neighbours(vectors.counted_vectors(torch.tensor(text).flatten(), chosen, 3), 1)
+    assert found[:4, 0].tolist() == [1, 0, 3, 2]
+
+
+def test_counts_are_of_pairs_near_each_other_beyond_chance() -> None:
+    text = torch.from_numpy(np.random.default_rng(3).integers(0, 7, 101))
+    chosen = [5, 2, 3]
+    counts = np.zeros((3, 3))
+    for at, first in enumerate(text.tolist()):
+        for other in text[at + 1 : at + 1 + vectors.NEAR].tolist():
+            if first in chosen and other in chosen:
+                counts[chosen.index(first), chosen.index(other)] += 1
+                counts[chosen.index(other), chosen.index(first)] += 1
+    ppmi = np.maximum(0, np.log(counts * counts.sum() / np.outer(counts.sum(1), counts.sum(0))))
+    made = vectors.counted_vectors(text, torch.tensor(chosen), 3)
+    np.testing.assert_allclose(made @ made.T, _root_of_square(ppmi), atol=1e-10)
+
+
+def _root_of_square(matrix: np.ndarray) -> np.ndarray:
+    """Return the square root of M M^T, which U S U^T is."""
+    values, directions = np.linalg.eigh(matrix @ matrix.T)
+    return directions @ np.diag(np.sqrt(np.maximum(values, 0))) @ directions.T
+
+
 def test_a_probe_is_a_ridge_regression_that_leaves_each_token_out() -> None:
     x, belongs = drawn(13, 5), torch.arange(13) % 3 == 0
     x[belongs, 2] += 1.5

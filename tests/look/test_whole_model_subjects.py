@@ -39,6 +39,18 @@ def test_shapes_are_those_of_the_formulas(specimen: Specimen) -> None:
     assert "B H T S" in view.arrays["axes"].tolist()
 
 
+def test_a_model_is_drawn_as_it_is_built(make: Callable[..., Specimen]) -> None:
+    view = look.parameters(make())
+    lines = view.made_of.tolist()
+    trained = dict(zip(lines, view.trained.tolist(), strict=True))
+    assert lines[0].startswith("embedding (Embedding)")
+    assert lines[-1].startswith("unembedding")
+    inside = [line for line in lines if line.startswith("│ ")]
+    assert [line.split()[1] for line in inside] == ["attention", "attention", "feed", "convolution", "feed"]
+    assert 3 * sum(trained[line] for line in inside) == trained["3 times:"]
+    assert sum(number for line, number in trained.items() if line not in inside) == view.parameters.sum()
+
+
 def test_parameters_are_all_there(specimen: Specimen) -> None:
     view = look.parameters(specimen)
     total = sum(parameter.numel() for parameter in specimen.model.parameters())

@@ -14,6 +14,9 @@ from clearhead.core.errors import UserError
 from clearhead.model.encoder_decoder import EncoderDecoder
 from clearhead.model.masks import Full, Padded
 
+WIDEST = 1000
+"""The widest beam: each of its places holds the keys and values of a whole target."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Search:
@@ -34,8 +37,8 @@ class Search:
     spare: int = 10
 
     def __post_init__(self) -> None:
-        if self.beam < 1:
-            raise UserError(f"--beam must be at least 1, not {self.beam}.")
+        if not 1 <= self.beam <= WIDEST:
+            raise UserError(f"--beam must lie between 1 and {WIDEST}, not {self.beam}.")
         if self.length_penalty < 0:
             raise UserError(f"The length penalty must be at least 0, not {self.length_penalty:g}.")
 

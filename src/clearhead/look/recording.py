@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from clearhead.core.errors import UserError, nearest
 from clearhead.model.attention import Attention
+from clearhead.model.encoder import Encoder
 from clearhead.model.encoder_decoder import EncoderDecoder
 from clearhead.model.tap import Tap
 from clearhead.model.transformer import GPT
@@ -70,8 +71,9 @@ class Trace:
         return norm_scale(self._model().final_norm, x)
 
     def _model(self) -> GPT:
-        assert isinstance(self.model, GPT), "only a GPT has heads and a final norm"
-        return self.model
+        model = self.model.body if isinstance(self.model, Encoder) else self.model
+        assert isinstance(model, GPT), "only a GPT, or an encoder's, has heads and a final norm"
+        return model
 
     def as_transformer_lens(self) -> dict[str, Tensor]:
         """Return what was recorded under TransformerLens's names and in its order of axes (batch, position, head)."""

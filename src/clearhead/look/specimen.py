@@ -46,7 +46,8 @@ LARGEST_KEPT = 2**28
 
 INSTEAD = "clearhead look next-token and look surprisal show what it does"
 FOR_ALL = "tokens, shapes, parameters, embeddings, analogy, dimensions and attention"
-"""What models that predict no next token can be looked at by."""
+FOR_ENCODERS = FOR_ALL.replace(" and ", ", ") + " and heads"
+"""What models that predict no next token can be looked at by, and what an encoder can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +186,9 @@ def specimen_of(source: Source, *, writes: bool = True) -> Specimen:
     """
     specimen = source if isinstance(source, Specimen) else _opened(source)
     if writes and isinstance(specimen.model, Encoder | EncoderDecoder):
-        does = "chooses a label" if isinstance(specimen.model, Encoder) else "translates"
-        raise UserError(f"This model {does} and continues no text; it can be looked at by {FOR_ALL}.")
+        chooses = isinstance(specimen.model, Encoder)
+        does, shown = ("chooses a label", FOR_ENCODERS) if chooses else ("translates", FOR_ALL)
+        raise UserError(f"This model {does} and continues no text; it can be looked at by {shown}.")
     return specimen
 
 

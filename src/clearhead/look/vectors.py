@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from clearhead.core.errors import UserError
 from clearhead.look.specimen import Specimen
 
+NEAR = 4
+"""How many tokens apart two are counted as near each other."""
+
 RIDGE = 1.0
 """Weight of the ridge penalty, where vectors have unit deviation."""
 
@@ -72,6 +75,26 @@ def random_vectors(like: Float[Tensor, "N C"], seed: int) -> Float[Tensor, "N C"
     """Return normal vectors of the same number and size: what an embedding is before training."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(like.shape, generator=generator, dtype=like.dtype) * like.square().mean().sqrt()
+
+
+def counted_vectors(text: Int[Tensor, " T"], ids: Int[Tensor, " N"], width: int) -> Float[Tensor, "N P"]:
+    """Return vectors of some ids that come from counting alone: how much more often than by chance two are near.
+
+    PPMI = max(0, ln(n_ij n / (n_i n_j))) over pairs at most four tokens apart, U sqrt(S) of its singular value
+    decomposition. Source: Levy and Goldberg 2014, section 4; Levy et al. 2015, section 3.3 for the root. Departs: the
+    contexts are the same ids, not all of them.
+    """
+    number = len(ids)
+    place = torch.full((int(max(text.max(), ids.max())) + 1,), number)
+    place[ids] = torch.arange(number)
+    places = place[text]  # `number` stands for all other ids
+    pairs = torch.cat([places[:-apart] * (number + 1) + places[apart:] for apart in range(1, NEAR + 1)])
+    one_way = torch.bincount(pairs, minlength=(number + 1) ** 2).view(number + 1, -1)[:number, :number].double()
+    counts = one_way + one_way.T
+    by_chance = counts.sum(dim=1, keepdim=True) * counts.sum(dim=0) / counts.sum()
+    association = (counts / by_chance).nan_to_num().clamp(min=1.0).log()
+    u, s, _ = torch.linalg.svd(association)
+    return u[:, :width] * s[:width].sqrt()
 
 
 def readable(vectors: Float[Tensor, "N C"], belongs: Bool[Tensor, " N"]) -> float:

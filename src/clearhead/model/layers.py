@@ -52,11 +52,13 @@ class Dropout(nn.Dropout):
     """Torch's dropout with other random numbers on a CPU, where drawing them one by one costs more than a product.
 
     There a byte decides about each channel, so that the share is rounded to a multiple of 1/256; what is kept is
-    scaled by the rounded share. Source: Srivastava et al. 2014; what it saves is in docs/log.md.
+    scaled by the rounded share. A compiled model draws inside its kernels, as torch's does.
+    Source: Srivastava et al. 2014; what it saves is in docs/log.md.
     """
 
     def forward(self, input: Float[Tensor, "*rows C"]) -> Float[Tensor, "*rows C"]:
-        if not self.training or not self.p or input.device.type != "cpu":
+        drawn_elsewhere = input.device.type != "cpu" or torch.compiler.is_compiling()
+        if not self.training or not self.p or drawn_elsewhere:
             return super().forward(input)
         dropped = min(255, round(256 * self.p))
         kept = random_bytes(input.shape) >= dropped

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from clearhead.core.errors import UserError
 from clearhead.look.classes import classes
 from clearhead.look.frame import view
-from clearhead.look.specimen import Source, quoted, specimen_of
+from clearhead.look.specimen import Source, Specimen, quoted, specimen_of
 from clearhead.look.subjects.why import one_id
-from clearhead.look.vectors import cosines, neighbours, principal, random_vectors, token_vectors, used_ids
+from clearhead.look.vectors import (
+    NEAR,
+    cosines,
+    counted_vectors,
+    neighbours,
+    principal,
+    random_vectors,
+    token_vectors,
+    used_ids,
+)
 from clearhead.show.readable import percent, visible
 from clearhead.show.view import Picture, View
 
@@ -19,9 +30,11 @@ NEAREST = 4
 
 
 def embeddings(source: Source, *, token: str | None = None, seed: int = 1) -> View:
-    """Show the embedding as a map and as neighbours, beside what random vectors of the same size would give.
+    """Show the embedding as a map and as neighbours, beside what random vectors and counting alone would give.
 
-    The map keeps the two directions of largest spread (principal components), and says how much they hold.
+    What is counted is which tokens of the validation part stand near each other (`counted_vectors`): the cheap way to
+    vectors, which Word2Vec and GloVe are relatives of. The map keeps the two directions of largest spread (principal
+    components), and says how much they hold.
 
     Args:
         token: whose neighbours are listed, instead of those of the commonest tokens.
@@ -51,6 +64,12 @@ def embeddings(source: Source, *, token: str | None = None, seed: int = 1) -> Vi
         Picture("scatter", f"the map: two directions with {100 * held.sum():.0f} % of the spread", ("point", "class")),
         Picture("table", "nearest neighbours, with their cosines", ("listed_neighbour",)),
     ]
+    counted = _counted(specimen, ids, vectors.size(1))
+    if counted is not None:
+        by_counts, values = neighbours(counted, NEAREST)[::-1]
+        texts = [_listed(names, *row) for row in zip(by_counts.tolist(), values.tolist(), strict=True)]
+        arrays["counted_neighbour"] = ("listed nearest", [texts[at] for at in listed])
+        pictures.append(Picture("table", "nearest by counting alone what stands near what", ("counted_neighbour",)))
     if token is not None:
         chosen = token_vectors(specimen)[one_id(specimen, token)]
         of_token = cosines(chosen[None], vectors)[0]
@@ -58,13 +77,24 @@ def embeddings(source: Source, *, token: str | None = None, seed: int = 1) -> Vi
         arrays["cosine_with_token"] = ("like", of_token[order])
         labels["like"] = [names[int(at)] for at in order]
         pictures[1] = Picture("bars", f"most like {quoted(token)}", ("cosine_with_token",))
+    share = "" if counted is None else f" and {percent(same_class(kinds, by_counts))} by counts"
     caption = (
         f"{_twins(names, nearest)}"
         f"{percent(same_class(kinds, nearest))} of {len(ids)} tokens have a nearest neighbour of their own class, "
-        f"against {percent(same_class(kinds, by_chance))} among random vectors. The mean cosine with the nearest is "
-        f"{alike[:, 0].mean():.2f}, at random {control.mean():.2f}. Most alike are {_closest(names, alike, nearest)}."
+        f"against {percent(same_class(kinds, by_chance))} among random vectors{share}. "
+        f"The mean cosine with the nearest is {alike[:, 0].mean():.2f}, at random {control.mean():.2f}. "
+        f"Most alike are {_closest(names, alike, nearest)}."
     )
     return view("embeddings", arrays, caption, pictures, labels)
+
+
+def _counted(specimen: Specimen, ids: Int[Tensor, " N"], width: int) -> Float[Tensor, "N P"] | None:
+    """Return the ids' vectors by counting in the validation part; None where there is none, or it is too short."""
+    try:
+        text = torch.from_numpy(specimen.validation())
+    except UserError:
+        return None
+    return counted_vectors(text, ids, width) if len(text) > NEAR else None
 
 
 def _listed(names: list[str], places: list[int], values: list[float]) -> list[str]:

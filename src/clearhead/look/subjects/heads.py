@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from clearhead.look.frame import view
 from clearhead.look.recording import trace
-from clearhead.look.specimen import Source, Specimen, read, windows
+from clearhead.look.specimen import Source, Specimen, read, specimen_of, windows
 from clearhead.look.subjects.attention import entropy
+from clearhead.model.encoder import Encoder
+from clearhead.model.masks import Mask
 from clearhead.show.view import Picture, View
 
 BEGINNING = 24
@@ -25,21 +27,23 @@ def heads(source: Source, prompt: str | None = None, *, seed: int = 1) -> View:
     """Show for every head how much of its weight lies where known kinds of heads look.
 
     On the text: previous (the token before), first (the first place), itself, and even, the entropy of its rows as a
-    share of the largest. On random tokens that are said twice, so that nothing but looking back can be of use:
-    duplicate (the same token, earlier) and induction (what followed it then). `repeated_score` has all on the latter.
+    share of the largest; where a later token may be read, also next (the token after). On random tokens that are said
+    twice, so that nothing but looking back can be of use: duplicate (the same token, earlier) and induction (what
+    followed it then). `repeated_score` has all on the latter.
     Source: Elhage et al. 2021; Olsson et al. 2022, for the kinds and the repeated random tokens.
 
     Args:
         seed: of the random tokens.
     """
-    reading = read(source, prompt, beginning=BEGINNING, at_least=2)
-    specimen = reading.specimen
+    specimen = specimen_of(source, writes=False)
+    reads_rows = isinstance(specimen.model, Encoder)
+    reading = read(specimen, prompt, beginning=BEGINNING, at_least=2, writes=not reads_rows)
     specimen.attention(0)
-    tokens = reading.tokens if prompt is not None else windows(specimen, ROWS)
+    tokens = reading.tokens if prompt is not None or reads_rows else windows(specimen, ROWS)
     twice = repeated(specimen, seed)
-    on_repeated, repeated_chance = head_scores(specimen, twice), by_even_weights(twice.size(1))
+    on_repeated, repeated_chance = head_scores(specimen, twice), by_even_weights(allowed_by(specimen, twice))
     scores = head_scores(specimen, tokens) | {kind: on_repeated[kind] for kind in ON_REPEATED}
-    chance = by_even_weights(tokens.size(1)) | {kind: repeated_chance[kind] for kind in ON_REPEATED}
+    chance = by_even_weights(allowed_by(specimen, tokens)) | {kind: repeated_chance[kind] for kind in ON_REPEATED}
     tags = tags_of(scores)
     names = [f"layer {layer} head {head}" for layer, head in np.ndindex(*tags.shape)]
     together = torch.stack(list(scores.values()))
@@ -62,7 +66,7 @@ def _caption(
 ) -> str:
     tagged = [f"{name} ({tag})" for name, tag in zip(names, tags, strict=True) if tag]
     strongest = []
-    for kind in ("previous", "first", "itself", "duplicate", "induction"):
+    for kind in (kind for kind in ("previous", "next", "first", "itself", *ON_REPEATED) if kind in scores):
         best = int(scores[kind].argmax())
         strongest.append(f"{kind} {scores[kind].flatten()[best]:.2f} in {names[best]} ({float(chance[kind]):.2f})")
     clear = f"{len(tagged)} of {len(names)} heads have a clear habit{': ' if tagged else ''}{', '.join(tagged)}."
@@ -85,33 +89,42 @@ def repeated(specimen: Specimen, seed: int) -> Int[Tensor, "B T"]:
 def head_scores(specimen: Specimen, tokens: Int[Tensor, "B T"]) -> dict[str, Float[Tensor, "L H"]]:
     """Return, by kind, how much weight each head puts there on average."""
     recorded = trace(specimen.model, tokens, ("blocks.*.attn.pattern",)).layers("attn.pattern")
-    return scores_of(torch.stack(recorded).double().cpu())
+    return scores_of(torch.stack(recorded).double().cpu(), allowed_by(specimen, tokens))
 
 
-def by_even_weights(length: int) -> dict[str, Float[Tensor, "1 1"]]:
+def allowed_by(specimen: Specimen, tokens: Int[Tensor, "B T"]) -> Bool[Tensor, "T T"]:
+    """Return which places may be read from which."""
+    length, mask = tokens.size(1), specimen.model.mask
+    assert isinstance(mask, Mask)
+    dense = mask.dense(length, length, torch.device("cpu"))
+    return torch.ones(length, length, dtype=torch.bool) if dense is None else dense[0, 0]
+
+
+def by_even_weights(allowed: Bool[Tensor, "T T"]) -> dict[str, Float[Tensor, "1 1"]]:
     """Return the scores of a head that takes the same from every place it may read."""
-    even = torch.ones(length, length, dtype=torch.float64).tril()
-    return scores_of((even / even.sum(dim=1, keepdim=True))[None, None, None])
+    even = allowed.double()
+    return scores_of((even / even.sum(dim=1, keepdim=True))[None, None, None], allowed)
 
 
-def scores_of(patterns: Float[Tensor, "L B H T T"]) -> dict[str, Float[Tensor, "L H"]]:
+def scores_of(patterns: Float[Tensor, "L B H T T"], allowed: Bool[Tensor, "T T"]) -> dict[str, Float[Tensor, "L H"]]:
     """Return, by kind, how much weight lies there on average."""
-    length = patterns.size(-1)
-    half = length // 2
-    room = torch.arange(1, length + 1, dtype=torch.float64).log()
+    half = patterns.size(-1) // 2
+    room = allowed.sum(dim=1)
+    choose = room > 1
 
-    def behind(distance: int, first: int) -> Float[Tensor, "L H"]:
-        """Return the mean weight so many places back, from a place on."""
-        mean: Tensor = patterns.diagonal(-distance, -2, -1)[..., first - distance :].mean(dim=(1, -1))
+    def behind(distance: int, skipped: int = 0) -> Float[Tensor, "L H"]:
+        """Return the mean weight so many places back, or ahead by a negative number, without the first few."""
+        mean: Tensor = patterns.diagonal(-distance, -2, -1)[..., skipped:].mean(dim=(1, -1))
         return mean
 
     return {
-        "previous": behind(1, 1),
-        "duplicate": behind(half, half),
-        "induction": behind(half - 1, half) if half > 1 else torch.zeros(patterns.size(0), patterns.size(2)),
+        "previous": behind(1),
+        **({"next": behind(-1)} if bool(allowed.triu(1).any()) else {}),
+        "duplicate": behind(half),
+        "induction": behind(half - 1, skipped=1) if half > 1 else torch.zeros(patterns.size(0), patterns.size(2)),
         "first": patterns[..., 1:, 0].mean(dim=(1, -1)),
-        "itself": behind(0, 0),
-        "even": (entropy(patterns)[..., 1:] / room[1:]).mean(dim=(1, -1)),
+        "itself": behind(0),
+        "even": (entropy(patterns)[..., choose] / room[choose].log()).mean(dim=(1, -1)),
     }
 
 

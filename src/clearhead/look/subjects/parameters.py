@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+
+from torch import nn
 
 from clearhead.look.frame import view
 from clearhead.look.specimen import Source, specimen_of
@@ -19,14 +22,17 @@ PARTS = {
 
 
 def parameters(source: Source) -> View:
-    """Show every trained number by the part it belongs to, with the spread of its values and its role."""
+    """Show how the model is built, and every trained number by its part, with the spread of its values and its role."""
     specimen = specimen_of(source, writes=False)
     named = dict(specimen.model.named_parameters())
     roles = specimen.model.roles() if hasattr(specimen.model, "roles") else {}  # type: ignore[operator]
     by_part: dict[str, int] = {}
     for name, parameter in named.items():
         by_part[part_of(name)] = by_part.get(part_of(name), 0) + parameter.numel()
+    built = list(drawing(specimen.model))
     arrays = {
+        "made_of": ("step", [line for line, _ in built]),
+        "trained": ("step", [number for _, number in built]),
         "parameters": ("part", list(by_part.values())),
         "share": ("part", [number / sum(by_part.values()) for number in by_part.values()]),
         "shape": ("name", [" x ".join(map(str, parameter.shape)) for parameter in named.values()]),
@@ -42,10 +48,25 @@ def parameters(source: Source) -> View:
         "numbers are buffers: stored, but not trained."
     )
     pictures = [
+        Picture("table", "as it is built, from the tokens to what comes out", ("made_of", "trained")),
         Picture("bars", "parameters by part", ("parameters",)),
         Picture("table", "tensor by tensor", ("shape", "numbers", "role", "deviation")),
     ]
     return view("parameters", arrays, caption, pictures, {"part": list(by_part), "name": list(named)})
+
+
+def drawing(model: nn.Module) -> Iterator[tuple[str, int]]:
+    """Yield a model's parts in their order, each with how many parameters it has; what stands inside is indented."""
+    for name, part in model.named_children():
+        number = sum(parameter.numel() for parameter in part.parameters())
+        repeated = isinstance(part, nn.ModuleList)
+        if repeated and len(part):
+            part, name = part[0], f"{len(part)} times"
+        if repeated or name in ("body", "encoder", "block"):
+            yield f"{name.replace('_', ' ')}:", number
+            yield from ((f"│ {line}", count_inside) for line, count_inside in drawing(part))
+        elif number or "norm" in name:
+            yield f"{name.replace('_', ' ')} ({type(part).__name__})", number
 
 
 def part_of(name: str) -> str:

@@ -150,7 +150,7 @@ def png(values: Float[np.ndarray, "R C"], scale: Scale) -> bytes:
             chunk(b"IHDR", struct.pack(">IIBBBBB", columns, rows, 8, 3, 0, 0, 0)),
             chunk(b"PLTE", palette.tobytes()),
             chunk(b"tRNS", b"\0"),
-            chunk(b"IDAT", zlib.compress(unfiltered)),
+            chunk(b"IDAT", zlib.compress(unfiltered, level=1)),
             chunk(b"IEND", b""),
         )
     )
@@ -158,7 +158,7 @@ def png(values: Float[np.ndarray, "R C"], scale: Scale) -> bytes:
 
 def legend(scale: Scale) -> str:
     """Return the colours of a scale between its ends."""
-    stops = ", ".join(scale.hex(float(place)) for place in np.linspace(scale.low, scale.high, 9))
+    stops = ", ".join(f"rgb{tuple(colour)}" for colour in scale.rgb(np.linspace(scale.low, scale.high, 9)).tolist())
     return (
         f'<div class="legend small numbers"><span>{scale.low:.3g}</span>'
         f'<i style="background:linear-gradient(90deg, {stops})"></i><span>{scale.high:.3g}</span></div>'
