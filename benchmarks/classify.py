@@ -28,7 +28,7 @@ from clearhead.text.config import TextConfig
 from clearhead.text.records import Row, named_input, read_rows
 from clearhead.training import fit
 from clearhead.training.config import ClassifyTaskConfig, override
-from clearhead.training.labelled import columns_of
+from clearhead.training.labelled import table_of
 from clearhead.training.recipes import recipe
 
 ARMS: Mapping[str, Mapping[str, Any]] = {
@@ -41,7 +41,7 @@ FOLDS = 5
 
 def read_table(name: str) -> tuple[list[str], list[str]]:
     """Return the texts and the labels of a table."""
-    rows: Sequence[Row] = read_rows([named_input(name)], columns_of(ClassifyTaskConfig()), TextConfig())
+    rows: Sequence[Row] = read_rows([named_input(name)], table_of(ClassifyTaskConfig()).columns, TextConfig())
     return [row.first for row in rows], [row.second for row in rows]
 
 

@@ -57,7 +57,7 @@ LIBRARIES: dict[str, set[str]] = {
     "lab": {"jaxtyping", "numpy", "torch"},
     "lab/bench/nanogpt_worker.py": {"model"},  # nanoGPT's own module, in whose folder the worker runs
     "lab/bench/transformers_worker.py": {"transformers"},
-    "serve": {"jaxtyping", "nicegui", "numpy", "starlette", "torch"},
+    "serve": {"fastapi", "jaxtyping", "nicegui", "numpy", "starlette", "torch"},
     FACADE: {"torch"},
     "cli": {"numpy", "rich"},
 }

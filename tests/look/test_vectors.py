@@ -30,9 +30,10 @@ def drawn(*shape: int) -> torch.Tensor:
 def test_counting_finds_what_stands_in_the_same_places() -> None:
     random = np.random.default_rng(5)
     # Ids 0 and 1 stand between 2 and 3, ids 4 and 5 between 6 and 7, and which of the two is chance.
-    text = [[2, random.integers(2), 3, 6, 4 + random.integers(2), 7] for _ in range(211)]
+    far = [8] * vectors.NEAR
+    text = [[2, random.integers(2), 3, *far, 6, 4 + random.integers(2), 7, *far] for _ in range(211)]
     chosen = torch.tensor([0, 1, 4, 5, 2, 6])
-    _, found = vectors.neighbours(vectors.counted_vectors(torch.tensor(text).flatten(), chosen, 3), 1)
+    _, found = vectors.neighbours(vectors.counted_vectors(torch.tensor(text).flatten(), chosen, 4), 1)
     assert found[:4, 0].tolist() == [1, 0, 3, 2]
 
 

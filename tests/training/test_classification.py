@@ -25,11 +25,12 @@ from clearhead.store.load import load
 from clearhead.text.batches import Batch
 from clearhead.text.tales_sentiment import sentiments
 from clearhead.training import fit, labelled
-from clearhead.training.classification import ClassificationTask, label_loss, spread_rows
+from clearhead.training.classification import ClassificationTask, label_loss
 from clearhead.training.config import RunConfig, override
 from clearhead.training.loop import to_tensors
 from clearhead.training.recipes import default_recipe, recipe
 from clearhead.training.session import Session
+from clearhead.training.table_task import spread
 from clearhead.training.task import Further
 from clearhead.training.tasks import TASKS
 
@@ -280,7 +281,7 @@ def test_spread_rows_keep_texts_and_targets_together(table: Path) -> None:
     task = create(table).task
     assert isinstance(task, ClassificationTask)
     part = task.data.training
-    some = spread_rows(part, 7)
+    some = spread(part, 7)
     assert len(some) == 7
     for place, text in enumerate(some.texts):
         whole = part.texts.index(text)

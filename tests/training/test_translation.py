@@ -21,7 +21,8 @@ from clearhead.text.tales_language import pairs
 from clearhead.training.config import MuonConfig, RunConfig, TrainConfig, TranslateTaskConfig
 from clearhead.training.fit import create, resume, train
 from clearhead.training.session import Session
-from clearhead.training.translation import TranslationTask, spread_pairs, target_loss, write_targets
+from clearhead.training.table_task import spread
+from clearhead.training.translation import TranslationTask, target_loss, write_targets
 
 NUM_PAIRS = 43
 
@@ -136,7 +137,7 @@ def test_a_trained_run_translates_as_its_task_does(table: Path, tmp_path: Path) 
     translator = Translator(load(str(session.run.path)))
     task = session.task
     assert isinstance(task, TranslationTask)
-    part = spread_pairs(task.data.validation, 3)
+    part = spread(task.data.validation, 3)
     search = Search(beam=2)
     written = write_targets(translator.loaded.model, task.data.tokenizer, part, search)
     found = translator.translate([row.first for row in part.rows], search)

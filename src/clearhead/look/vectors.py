@@ -94,7 +94,8 @@ def counted_vectors(text: Int[Tensor, " T"], ids: Int[Tensor, " N"], width: int)
     by_chance = counts.sum(dim=1, keepdim=True) * counts.sum(dim=0) / counts.sum()
     association = (counts / by_chance).nan_to_num().clamp(min=1.0).log()
     u, s, _ = torch.linalg.svd(association)
-    return u[:, :width] * s[:width].sqrt()
+    counted: Tensor = u[:, :width] * s[:width].sqrt()
+    return counted
 
 
 def readable(vectors: Float[Tensor, "N C"], belongs: Bool[Tensor, " N"]) -> float:

@@ -2,91 +2,48 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
+from jaxtyping import Int64
 from torch import Tensor, nn
 
 from clearhead.core.config import build
 from clearhead.core.errors import UserError
-from clearhead.core.events import read
-from clearhead.core.files import write_atomically
-from clearhead.core.run import VALIDATION_ROWS_FILE, Run
+from clearhead.core.run import Run
 from clearhead.generation.classifier import class_nats, stored_labels
 from clearhead.model.family_config import EncoderConfig
 from clearhead.model.masks import Padded
 from clearhead.store.load import Loaded, tokenizer_of
 from clearhead.text.batches import Batch
-from clearhead.text.config import TextConfig, WordConfig
-from clearhead.text.records import Row, named_input, read_rows
+from clearhead.text.config import WordConfig
+from clearhead.text.records import named_input
 from clearhead.text.rows import RowOrder
+from clearhead.text.tokenizer import Tokenizer
 from clearhead.training.bag_of_words import train_bag
 from clearhead.training.config import ClassifyTaskConfig, RunConfig
 from clearhead.training.label_score import LabelScore
-from clearhead.training.labelled import (
-    Labelled,
-    LabelledData,
-    columns_of,
-    describe,
-    labelled,
-    labels_of,
-    read_parts,
-    reread_parts,
-    train_on,
-)
+from clearhead.training.labelled import Labelled, LabelledData, labelled, labels_of, table_of
 from clearhead.training.objective import Loss
-from clearhead.training.task import BatchSource, Evaluate, Further, Reading, Sample, Task
-
-SAMPLED_ROWS = 2048
-"""How many texts of a part the evaluations during a run score."""
-
-SHOWN_TEXTS = 6
+from clearhead.training.table import Parts, stored_rows
+from clearhead.training.table_task import RowBatches, TableTask, assessment, spread
+from clearhead.training.task import BatchSource, Further, Reading
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LabelledBatches:
-    """Texts padded to the longest of their micro-batch, with their classes."""
+class LabelledBatches(RowBatches[Labelled]):
+    """Texts with their classes."""
 
-    part: Labelled
-    order: RowOrder
-    micro_batches: int
-
-    def __call__(self, step: int) -> list[Batch[Any]]:
-        return [self._batch(rows) for rows in np.array_split(self.order(step), self.micro_batches) if len(rows)]
-
-    def resized(self, sequences_per_step: int) -> BatchSource:
-        """Return batches of so many rows a step, in no more parts than that."""
-        order = replace(self.order, rows_per_step=sequences_per_step)
-        return replace(self, order=order, micro_batches=min(self.micro_batches, sequences_per_step))
-
-    @property
-    def sequences_per_step(self) -> int:
-        """How many rows a step has, at most."""
-        return self.order.rows_per_step
-
-    @property
-    def tokens_per_step(self) -> int:
-        """How many tokens a step reads on average, padding aside."""
-        return max(1, len(self.part.rows.ids) // self.order.steps_per_epoch)
-
-    @property
-    def sequences_per_epoch(self) -> int:
-        """How many texts there are."""
-        return len(self.part)
-
-    def _batch(self, rows: np.ndarray) -> Batch[Any]:
+    def batch(self, rows: Int64[np.ndarray, " B"]) -> Batch[Any]:
         tokens, lengths = self.part.rows.padded(rows)
         return Batch(tokens, self.part.targets[rows], lengths=lengths)
 
 
 @dataclass(frozen=True)
-class ClassificationTask(Task):
+class ClassificationTask(TableTask[Labelled]):
     """Labelled texts; each is read whole and gets one of the labels."""
 
     data: LabelledData
@@ -94,6 +51,8 @@ class ClassificationTask(Task):
     unit = "label"
     alternative = "label"
     built_in = "sentiment"
+    sampled_rows = 2048
+    shown_rows = 6
 
     @classmethod
     def read(cls, reading: Reading, config: RunConfig) -> tuple[ClassificationTask, RunConfig]:
@@ -104,62 +63,38 @@ class ClassificationTask(Task):
                 f"--task classify trains an encoder, and model.kind is {config.model.kind}; "
                 "give --preset classify, or --model.kind encoder."
             )
-        inputs = [named_input(str(name), reading.keep_stdin_at) for name in reading.names]
-        parts = read_parts(inputs, task, config.text)
+        table = table_of(task)
+        parts = table.read([named_input(str(name), reading.keep_stdin_at) for name in reading.names], config.text)
         labels = labels_of(parts)
         model = with_classes(config.model, labels)
         tokenizer_config = config.tokenizer or WordConfig()
-        tokenizer = train_on(parts, tokenizer_config)
-        training, validation = (
-            labelled(rows, labels, tokenizer, model.context_length) for rows in (parts.training, parts.validation)
-        )
+        tokenizer = table.train_tokenizer(parts, tokenizer_config)
+        training, validation = both(parts, labels, tokenizer, model.context_length)
         num_cut = int((training.rows.lengths == model.context_length).sum())
         if num_cut:
             reading.notify(f"{num_cut} of {len(training)} texts fill the context of {model.context_length} tokens.")
-        sources = {**describe(reading.names, config.text, task, (parts, training, validation)), "labels": list(labels)}
+        sources = table.describe(reading.names, config.text, parts, (training, validation)) | {"labels": list(labels)}
         data = LabelledData(tokenizer, labels, training, validation, sources)
         return cls(data), replace(config, model=model, tokenizer=tokenizer_config)
 
     @classmethod
     def reopen(cls, run: Run, config: RunConfig) -> ClassificationTask:
         assert isinstance(config.task, ClassifyTaskConfig)
-        sources, tokenizer = run.data(), tokenizer_of(run)
-        parts = reread_parts(run.path, sources, config.task)
-        labels, context = stored_labels(run), config.model.context_length
-        training, validation = (
-            labelled(rows, labels, tokenizer, context) for rows in (parts.training, parts.validation)
-        )
+        sources, tokenizer, labels = run.data(), tokenizer_of(run), stored_labels(run)
+        parts = table_of(config.task).read_again(run.path, sources)
+        training, validation = both(parts, labels, tokenizer, config.model.context_length)
         return cls(LabelledData(tokenizer, labels, training, validation, sources))
 
     @classmethod
     def assess(cls, loaded: Loaded, texts: Sequence[str], further: Further) -> dict[str, Any]:
         further.require_nothing()
-        part = other_part(loaded, texts) if texts else stored_part(loaded)
+        part, labels = part_of(loaded, texts), stored_labels(loaded.run)
         context: int = loaded.description["config"]["model"]["context_length"]
-        found = score(loaded.model, part, stored_labels(loaded.run), context, sampled=False)
-        measured = {line["name"]: line["values"] for line in read(loaded.run.path) if line["event"] == "measured"}
-        return {
-            "run": loaded.run.name,
-            "step": loaded.step,
-            "split": " ".join(texts) or "validation",
-            "context_length": context,
-            "tokens_scored": found.tokens_scored,
-            "nats_per_token": found.nats_per_token,
-            "standard_error": found.standard_error,
-            "bits_per_byte": None,
-            "metrics": dict(found.metrics),
-            **found.details,
-            "baselines": None if texts else measured.get("baselines"),
-        }
+        return assessment(loaded, texts, LabelScore(class_nats(loaded.model, part.rows), part.targets, labels, context))
 
     @property
     def choices(self) -> int:
         return len(self.data.labels)
-
-    @property
-    def evaluated_tokens(self) -> int:
-        parts = (self.data.training, self.data.validation)
-        return sum(round(part.rows.lengths.mean() * min(SAMPLED_ROWS, len(part))) for part in parts)
 
     def objective(self, model: nn.Module, batch: Batch[Tensor]) -> Loss:
         return label_loss(model, batch)
@@ -170,24 +105,10 @@ class ClassificationTask(Task):
         order = RowOrder(lengths=part.rows.lengths, rows_per_step=rows_per_step, seed=train.seed)
         return LabelledBatches(part=part, order=order, micro_batches=train.micro_batches)
 
-    def evaluation(self, config: RunConfig) -> Evaluate:
-        data, context = self.data, config.model.context_length
-
-        def evaluate(model: nn.Module, sampled: bool) -> dict[str, LabelScore]:
-            scores = {"validation": score(model, data.validation, data.labels, context, sampled=sampled)}
-            if sampled:
-                scores["train"] = score(model, data.training, data.labels, context, sampled=True)
-            return scores
-
-        return evaluate
-
-    def sampling(self, config: RunConfig) -> Sample:
-        texts = spread_rows(self.data.validation, SHOWN_TEXTS)
-
-        def sample(model: nn.Module) -> list[tuple[str, str, int]]:
-            return [(text, f" → {said}", 0) for text, said in self._said(model, texts)]
-
-        return sample
+    def score(self, model: nn.Module, part: Labelled, *, sampled: bool) -> LabelScore:
+        part = spread(part, self.sampled_rows) if sampled else part
+        context = int(model.context_length)  # type: ignore[arg-type]
+        return LabelScore(class_nats(model, part.rows), part.targets, self.data.labels, context)
 
     def compared_with(self, config: RunConfig) -> dict[str, Any]:
         data, context = self.data, config.model.context_length
@@ -203,18 +124,13 @@ class ClassificationTask(Task):
             }
         }
 
-    def demonstrate(self, model: nn.Module) -> list[str]:
-        return [f"{text} → {said}" for text, said in self._said(model, spread_rows(self.data.validation, SHOWN_TEXTS))]
+    def stored(self, part: Labelled) -> list[Mapping[str, str]]:
+        labels = self.data.labels
+        return [{"text": text, "label": labels[place]} for text, place in zip(part.texts, part.targets, strict=True)]
 
-    def store(self, folder: Path) -> None:
-        part, labels = self.data.validation, self.data.labels
-        rows = ({"text": text, "label": labels[place]} for text, place in zip(part.texts, part.targets, strict=True))
-        content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        write_atomically(folder / VALIDATION_ROWS_FILE, content)
-
-    def _said(self, model: nn.Module, part: Labelled) -> list[tuple[str, str]]:
+    def said(self, model: nn.Module, part: Labelled) -> list[tuple[str, str]]:
         """Return texts with the label that a model chooses, how sure it is, and what is right if it is wrong."""
-        found = score(model, part, self.data.labels, 0, sampled=False)
+        found = self.score(model, part, sampled=False)
         said = []
         for text, chosen, right, nats in zip(part.texts, found.chosen, part.targets, found.nats, strict=True):
             correction = "" if chosen == right else f", but it is {self.data.labels[right]}"
@@ -222,30 +138,29 @@ class ClassificationTask(Task):
         return said
 
 
-def stored_part(loaded: Loaded) -> Labelled:
-    """Return the rows that a run kept to be validated on."""
-    file = named_input(str(loaded.run.path / VALIDATION_ROWS_FILE))
-    rows = read_rows([file], columns_of(ClassifyTaskConfig()), TextConfig())
-    return of_run(loaded, rows)
+def both(parts: Parts, labels: Sequence[str], tokenizer: Tokenizer, context_length: int) -> tuple[Labelled, Labelled]:
+    """Return both parts as ids and classes.
+
+    Raises:
+        UserError: a row to validate on has a label that the training rows do not have.
+    """
+    training, validation = (
+        labelled(rows, labels, tokenizer, context_length) for rows in (parts.training, parts.validation)
+    )
+    return training, validation
 
 
-def other_part(loaded: Loaded, texts: Sequence[str]) -> Labelled:
-    """Return the rows of other files, read as the run's own were.
+def part_of(loaded: Loaded, texts: Sequence[str]) -> Labelled:
+    """Return the rows that a run is validated on, or those of other files.
 
     Raises:
         UserError: a row has a label that the run does not know.
     """
     settings = loaded.description["config"]
     task = build(ClassifyTaskConfig, settings["task"], where="task")
-    inputs = [named_input(text) for text in texts]
-    rows = read_rows(inputs, columns_of(task), build(TextConfig, settings["text"], where="text"))
-    return of_run(loaded, rows)
-
-
-def of_run(loaded: Loaded, rows: Sequence[Row]) -> Labelled:
-    """Return rows as a run's model reads them."""
-    context: int = loaded.description["config"]["model"]["context_length"]
-    return labelled(rows, stored_labels(loaded.run), loaded.tokenizer, context)
+    own = table_of(ClassifyTaskConfig()).columns
+    rows = table_of(task).read_others(loaded, texts) if texts else stored_rows(loaded, own)
+    return labelled(rows, stored_labels(loaded.run), loaded.tokenizer, settings["model"]["context_length"])
 
 
 def with_classes(model: EncoderConfig, labels: Sequence[str]) -> EncoderConfig:
@@ -266,18 +181,3 @@ def label_loss(model: nn.Module, batch: Batch[Tensor]) -> Loss:
     assert batch.lengths is not None
     logits = model(batch.tokens, mask=Padded(model.mask, batch.lengths))  # type: ignore[arg-type]
     return Loss(F.cross_entropy(logits.float(), batch.targets, reduction="sum"), float(len(batch.targets)))
-
-
-def score(
-    model: nn.Module, part: Labelled, labels: tuple[str, ...], context_length: int, *, sampled: bool
-) -> LabelScore:
-    """Score a model on all texts of a part, or on evenly spaced ones only."""
-    part = spread_rows(part, SAMPLED_ROWS) if sampled else part
-    return LabelScore(class_nats(model, part.rows), part.targets, labels, context_length)
-
-
-def spread_rows(part: Labelled, count: int) -> Labelled:
-    """Return evenly spaced texts of a part, at most `count`."""
-    if len(part) <= count:
-        return part
-    return part.take((2 * np.arange(count) + 1) * len(part) // (2 * count))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -16,9 +14,7 @@ from torch import Tensor, nn
 
 from clearhead.core.config import build
 from clearhead.core.errors import UserError
-from clearhead.core.events import read
-from clearhead.core.files import write_atomically
-from clearhead.core.run import VALIDATION_ROWS_FILE, Run
+from clearhead.core.run import Run
 from clearhead.generation.beam import Search
 from clearhead.generation.translator import end_of, target_nats, target_text, translate_rows
 from clearhead.model.encoder_decoder import EncoderDecoder
@@ -26,67 +22,28 @@ from clearhead.model.family_config import EncoderDecoderConfig
 from clearhead.model.masks import Full, Padded
 from clearhead.store.load import Loaded, tokenizer_of
 from clearhead.text.batches import Batch
-from clearhead.text.config import BpeConfig, TextConfig
-from clearhead.text.records import Row, named_input, read_rows
+from clearhead.text.config import BpeConfig
+from clearhead.text.records import Row, named_input
 from clearhead.text.rows import RowOrder
 from clearhead.training.config import RunConfig, TranslateTaskConfig
 from clearhead.training.objective import Loss
 from clearhead.training.pair_score import PairScore, has_sacrebleu, overlap_of
-from clearhead.training.paired import (
-    Paired,
-    PairedData,
-    columns_of,
-    describe,
-    paired,
-    prepared,
-    read_pairs,
-    reread_pairs,
-    train_on,
-)
-from clearhead.training.task import BatchSource, Evaluate, Further, Reading, Sample, Task
-
-SAMPLED_PAIRS = 512
-"""How many pairs of a part the evaluations during a run score."""
+from clearhead.training.paired import Paired, PairedData, paired, prepared, table_of
+from clearhead.training.table import stored_rows
+from clearhead.training.table_task import RowBatches, TableTask, assessment, spread
+from clearhead.training.task import BatchSource, Further, Reading
 
 WRITTEN_PAIRS = 2000
 """For how many sources at most, evenly spaced, the evaluation at the end writes targets."""
 
-SHOWN_PAIRS = 4
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class PairBatches:
-    """Pairs padded to the longest of their micro-batch: sources, and targets with what comes before each token."""
+class PairBatches(RowBatches[Paired]):
+    """Sources, and targets with what comes before each token."""
 
-    part: Paired
     end: int
-    order: RowOrder
-    micro_batches: int
 
-    def __call__(self, step: int) -> list[Batch[Any]]:
-        return [self._batch(rows) for rows in np.array_split(self.order(step), self.micro_batches) if len(rows)]
-
-    def resized(self, sequences_per_step: int) -> BatchSource:
-        """Return batches of so many rows a step, in no more parts than that."""
-        order = replace(self.order, rows_per_step=sequences_per_step)
-        return replace(self, order=order, micro_batches=min(self.micro_batches, sequences_per_step))
-
-    @property
-    def sequences_per_step(self) -> int:
-        """How many rows a step has, at most."""
-        return self.order.rows_per_step
-
-    @property
-    def tokens_per_step(self) -> int:
-        """How many target tokens a step has on average, padding aside."""
-        return max(1, len(self.part.targets.ids) // self.order.steps_per_epoch)
-
-    @property
-    def sequences_per_epoch(self) -> int:
-        """How many pairs there are."""
-        return len(self.part)
-
-    def _batch(self, rows: Int64[np.ndarray, " B"]) -> Batch[Any]:
+    def batch(self, rows: Int64[np.ndarray, " B"]) -> Batch[Any]:
         source, source_lengths = self.part.sources.padded(rows)
         targets, lengths = self.part.targets.padded(rows)
         before = np.concatenate((np.full_like(targets[:, :1], self.end), targets[:, :-1]), axis=1)
@@ -95,7 +52,7 @@ class PairBatches:
 
 
 @dataclass(frozen=True)
-class TranslationTask(Task):
+class TranslationTask(TableTask[Paired]):
     """Sources with their targets; each source is read whole, and its target is written token by token."""
 
     data: PairedData
@@ -104,6 +61,8 @@ class TranslationTask(Task):
     unit = "token"
     alternative = "id"
     built_in = "pairs"
+    sampled_rows = 512
+    shown_rows = 4
 
     @classmethod
     def read(cls, reading: Reading, config: RunConfig) -> tuple[TranslationTask, RunConfig]:
@@ -114,12 +73,12 @@ class TranslationTask(Task):
                 f"--task translate trains an encoder-decoder, and model.kind is {config.model.kind}; "
                 "give --preset translate, or --model.kind encoder_decoder."
             )
-        inputs = [named_input(str(name), reading.keep_stdin_at) for name in reading.names]
-        parts = read_pairs(inputs, task, config.text)
+        table = table_of(task)
+        parts = table.read([named_input(str(name), reading.keep_stdin_at) for name in reading.names], config.text)
         tokenizer_config = config.tokenizer or BpeConfig()
-        tokenizer = train_on(parts, tokenizer_config)
+        tokenizer = table.train_tokenizer(parts, tokenizer_config)
         training, validation = prepared(parts, tokenizer, config.model.context_length, reading.notify)
-        sources = describe(reading.names, config.text, task, (parts, training, validation))
+        sources = table.describe(reading.names, config.text, parts, (training, validation))
         data = PairedData(tokenizer, training, validation, sources)
         return cls(data, task.label_smoothing), replace(config, tokenizer=tokenizer_config)
 
@@ -127,7 +86,7 @@ class TranslationTask(Task):
     def reopen(cls, run: Run, config: RunConfig) -> TranslationTask:
         assert isinstance(config.task, TranslateTaskConfig)
         sources, tokenizer = run.data(), tokenizer_of(run)
-        parts = reread_pairs(run.path, sources, config.task)
+        parts = table_of(config.task).read_again(run.path, sources)
         training, validation = prepared(parts, tokenizer, config.model.context_length, lambda _: None)
         return cls(PairedData(tokenizer, training, validation, sources), config.task.label_smoothing)
 
@@ -135,33 +94,13 @@ class TranslationTask(Task):
     def assess(cls, loaded: Loaded, texts: Sequence[str], further: Further) -> dict[str, Any]:
         further.require_nothing()
         tokenizer, context = loaded.tokenizer, int(loaded.model.context_length)  # type: ignore[arg-type]
-        part = paired(stored_or_other(loaded, texts), tokenizer, context)
-        found = replace(
-            score(loaded.model, tokenizer, part), overlap=written_overlap(loaded.model, tokenizer, part, Search())
-        )
-        measured = {line["name"]: line["values"] for line in read(loaded.run.path) if line["event"] == "measured"}
-        return {
-            "run": loaded.run.name,
-            "step": loaded.step,
-            "split": " ".join(texts) or "validation",
-            "context_length": context,
-            "tokens_scored": found.tokens_scored,
-            "nats_per_token": found.nats_per_token,
-            "standard_error": found.standard_error,
-            "bits_per_byte": found.bits_per_byte,
-            "metrics": dict(found.metrics),
-            **found.details,
-            "baselines": None if texts else measured.get("baselines"),
-        }
+        part = paired(rows_of(loaded, texts), tokenizer, context)
+        overlap = written_overlap(loaded.model, tokenizer, part, Search())
+        return assessment(loaded, texts, replace(target_score(loaded.model, tokenizer, part), overlap=overlap))
 
     @property
     def choices(self) -> int:
         return self.data.tokenizer.vocabulary_size
-
-    @property
-    def evaluated_tokens(self) -> int:
-        parts = (self.data.training, self.data.validation)
-        return sum(round(part.targets.lengths.mean() * min(SAMPLED_PAIRS, len(part))) for part in parts)
 
     def objective(self, model: nn.Module, batch: Batch[Tensor]) -> Loss:
         return target_loss(cast(EncoderDecoder, model), batch, self.label_smoothing)
@@ -174,33 +113,12 @@ class TranslationTask(Task):
         end = end_of(self.data.tokenizer)
         return PairBatches(part=part, end=end, order=order, micro_batches=train.micro_batches)
 
-    def evaluation(self, config: RunConfig) -> Evaluate:
-        data = self.data
-
-        def evaluate(model: nn.Module, sampled: bool) -> dict[str, PairScore]:
-            scores = {"validation": self._score(model, data.validation, sampled=sampled)}
-            if sampled:
-                scores["train"] = self._score(model, data.training, sampled=True)
-            return scores
-
-        return evaluate
-
-    def _score(self, model: nn.Module, part: Paired, *, sampled: bool) -> PairScore:
+    def score(self, model: nn.Module, part: Paired, *, sampled: bool) -> PairScore:
         tokenizer = self.data.tokenizer
         if sampled:
-            return score(model, tokenizer, spread_pairs(part, SAMPLED_PAIRS))
-        return replace(
-            score(model, tokenizer, part),
-            overlap=written_overlap(model, tokenizer, spread_pairs(part, WRITTEN_PAIRS), Search()),
-        )
-
-    def sampling(self, config: RunConfig) -> Sample:
-        shown = spread_pairs(self.data.validation, SHOWN_PAIRS)
-
-        def sample(model: nn.Module) -> list[tuple[str, str, int]]:
-            return [(source, f" → {said}", 0) for source, said in self._said(model, shown)]
-
-        return sample
+            return target_score(model, tokenizer, spread(part, self.sampled_rows))
+        overlap = written_overlap(model, tokenizer, spread(part, WRITTEN_PAIRS), Search())
+        return replace(target_score(model, tokenizer, part), overlap=overlap)
 
     def compared_with(self, config: RunConfig) -> dict[str, Any]:
         data = self.data
@@ -211,16 +129,10 @@ class TranslationTask(Task):
         frequency: dict[str, Any] = {"nats_per_token": float(nats.mean()), "bits_per_byte": bits, "metrics": {}}
         return {"baselines": {"how frequent tokens are": frequency}}
 
-    def demonstrate(self, model: nn.Module) -> list[str]:
-        said = self._said(model, spread_pairs(self.data.validation, SHOWN_PAIRS))
-        return [f"{source} → {target}" for source, target in said]
+    def stored(self, part: Paired) -> list[Mapping[str, str]]:
+        return [{"source": row.first, "target": row.second} for row in part.rows]
 
-    def store(self, folder: Path) -> None:
-        rows = ({"source": row.first, "target": row.second} for row in self.data.validation.rows)
-        content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        write_atomically(folder / VALIDATION_ROWS_FILE, content)
-
-    def _said(self, model: nn.Module, part: Paired) -> list[tuple[str, str]]:
+    def said(self, model: nn.Module, part: Paired) -> list[tuple[str, str]]:
         """Return sources with what a model writes for them, and what is right if that is not."""
         written = write_targets(model, self.data.tokenizer, part, Search())
         return [
@@ -229,14 +141,11 @@ class TranslationTask(Task):
         ]
 
 
-def stored_or_other(loaded: Loaded, texts: Sequence[str]) -> list[Row]:
+def rows_of(loaded: Loaded, texts: Sequence[str]) -> list[Row]:
     """Return the pairs that a run is validated on, or those of other files."""
     task = build(TranslateTaskConfig, loaded.description["config"]["task"], where="task")
-    config = build(TextConfig, loaded.description["config"]["text"], where="text")
-    if texts:
-        return read_rows([named_input(text) for text in texts], columns_of(task), config)
-    stored = named_input(str(loaded.run.path / VALIDATION_ROWS_FILE))
-    return read_rows([stored], columns_of(TranslateTaskConfig()), TextConfig())
+    own = table_of(TranslateTaskConfig()).columns
+    return table_of(task).read_others(loaded, texts) if texts else stored_rows(loaded, own)
 
 
 def target_loss(model: EncoderDecoder, batch: Batch[Tensor], label_smoothing: float = 0.0) -> Loss:
@@ -257,7 +166,7 @@ def target_loss(model: EncoderDecoder, batch: Batch[Tensor], label_smoothing: fl
 
 
 @torch.no_grad()
-def score(model: nn.Module, tokenizer: Any, part: Paired) -> PairScore:
+def target_score(model: nn.Module, tokenizer: Any, part: Paired) -> PairScore:
     """Return what the right targets of some pairs cost, dropout off."""
     was_training = model.training
     model.eval()
@@ -287,10 +196,3 @@ def written_overlap(model: nn.Module, tokenizer: Any, part: Paired, search: Sear
     """Compare what a model writes for the sources of a part with their targets."""
     written = write_targets(model, tokenizer, part, search)
     return overlap_of(written, [row.second for row in part.rows], bleu=has_sacrebleu())
-
-
-def spread_pairs(part: Paired, count: int) -> Paired:
-    """Return evenly spaced pairs of a part, at most `count`."""
-    if len(part) <= count:
-        return part
-    return part.take((2 * np.arange(count) + 1) * len(part) // (2 * count))

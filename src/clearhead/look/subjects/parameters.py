@@ -56,17 +56,24 @@ def parameters(source: Source) -> View:
 
 
 def drawing(model: nn.Module) -> Iterator[tuple[str, int]]:
-    """Yield a model's parts in their order, each with how many parameters it has; what stands inside is indented."""
+    """Yield a model's parts in their order, each with how many parameters it has; what stands inside is indented.
+
+    Of parts that follow each other and have equally many parameters, such as blocks, the first is drawn.
+    """
     for name, part in model.named_children():
-        number = sum(parameter.numel() for parameter in part.parameters())
-        repeated = isinstance(part, nn.ModuleList)
-        if repeated and len(part):
-            part, name = part[0], f"{len(part)} times"
-        if repeated or name in ("body", "encoder", "block"):
+        number, inside = size(part), part
+        if isinstance(part, nn.ModuleList) and len({size(each) for each in part}) == 1:
+            name, inside = f"{len(part)} times", part[0]
+        if inside is not part or name in ("body", "encoder", "block"):
             yield f"{name.replace('_', ' ')}:", number
-            yield from ((f"│ {line}", count_inside) for line, count_inside in drawing(part))
+            yield from ((f"│ {line}", count_inside) for line, count_inside in drawing(inside))
         elif number or "norm" in name:
             yield f"{name.replace('_', ' ')} ({type(part).__name__})", number
+
+
+def size(part: nn.Module) -> int:
+    """Return how many parameters a part has."""
+    return sum(parameter.numel() for parameter in part.parameters())
 
 
 def part_of(name: str) -> str:
