@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -34,6 +35,9 @@ KEYS = (
     "<kbd>[</kbd><kbd>]</kbd> change the layer, <kbd>,</kbd><kbd>.</kbd> the head, "
     "<kbd>/</kbd> goes to the prompt.</p>"
 )
+SOON = 0.2
+"""For how many seconds nothing is said while a subject is computed: each change takes the browser time of its own."""
+
 HEAD_SUBJECTS = {
     "attention": "what it reads",
     "head-card": "what it looks for and says",
@@ -183,8 +187,11 @@ class Inspection:
         key = (self.loaded.run.path, self.loaded.step, look.subject, tuple(given.items()))
         if key in self.studio.views:
             return self.studio.views.get(key)
-        self.waiting.set_visibility(True)
-        view: View | None = await work.io_bound(options.function_of(look.subject), self.specimen, **given)
+        looking = asyncio.ensure_future(work.io_bound(options.function_of(look.subject), self.specimen, **given))
+        await asyncio.wait({looking}, timeout=SOON)
+        if not looking.done():
+            self.waiting.set_visibility(True)
+        view: View | None = await looking
         if view is not None:  # else the page is closing
             self.studio.views.keep(key, view)
         return view
