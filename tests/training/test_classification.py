@@ -12,14 +12,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from clearhead import look
 from clearhead.core.config import merge
 from clearhead.core.errors import DamagedFile, UserError
 from clearhead.core.events import read
 from clearhead.core.files import MANIFEST, MANIFEST_FORMAT, manifest, sha256, to_json
 from clearhead.core.run import DATA_FILE, Run, Selection
-from clearhead.generation.classifier import Classifier, class_nats, groups
+from clearhead.generation.classifier import Classifier, class_nats, encode_rows, groups
 from clearhead.generation.writer import Writer
 from clearhead.model.encoder import Encoder
+from clearhead.model.ensemble import Ensemble
 from clearhead.store import checkpoint
 from clearhead.store.load import load
 from clearhead.text.batches import Batch
@@ -44,6 +46,7 @@ SMALL: dict[str, Any] = {
     "model.num_heads": 2,
     "model.width": 12,
     "model.context_length": 31,
+    "model.num_members": 1,
 }
 
 
@@ -89,7 +92,7 @@ def tensors(run: Run, step: int) -> dict[str, torch.Tensor]:
 
 @pytest.mark.slow
 def test_a_run_that_was_stopped_ends_with_the_same_bits(table: Path) -> None:
-    config = small(**{"model.dropout": 0.3, "train.micro_batches": 3})
+    config = small(**{"model.dropout": 0.3, "model.num_members": 2, "train.micro_batches": 3})
     whole, parted = create(table, config), create(table, config)
     for _ in fit.train(whole, baselines=False):
         pass
@@ -106,6 +109,19 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(table: Path) -> None:
     for _ in fit.train(other, baselines=False):
         pass
     assert not all(torch.equal(expected[name], value) for name, value in tensors(other.run, 7).items())
+
+
+def test_a_run_of_several_encoders_chooses_by_all_and_shows_the_first(table: Path) -> None:
+    session = create(table, small(**{"model.num_members": 2}))
+    for _ in fit.train(session, baselines=False):
+        pass
+    loaded = load(str(session.run.path))
+    assert isinstance(loaded.model, Ensemble)
+    texts = ["It was lovely.", "Nobody doubted that it was awful."]
+    rows = Classifier(loaded).classify(texts)
+    alone = [np.exp(-class_nats(each, encode_rows(texts, loaded.tokenizer, 31))) for each in loaded.model.encoders]
+    np.testing.assert_allclose([row.probability for row in rows], np.mean(alone, axis=0).max(axis=1), rtol=1e-5)
+    assert "the first of the 2 encoders" in look.attention(loaded, texts[0]).caption
 
 
 def test_the_loss_is_that_of_each_text_alone(table: Path) -> None:

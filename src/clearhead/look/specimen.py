@@ -29,6 +29,7 @@ from clearhead.model.attention import Attention, Mixer
 from clearhead.model.config import GptConfig, PerDocumentConfig
 from clearhead.model.encoder import Encoder
 from clearhead.model.encoder_decoder import DecoderBlock, EncoderDecoder
+from clearhead.model.ensemble import Ensemble
 from clearhead.model.tap import Tap
 from clearhead.model.transformer import GPT
 from clearhead.show.readable import visible
@@ -198,7 +199,13 @@ def _opened(source: str | Path | Run | Writer | Classifier | Translator | Loaded
         for notice in source.notices:
             warnings.warn(notice, stacklevel=4)
     loaded = source if isinstance(source, Loaded) else source.loaded
-    return Specimen(loaded.model, loaded.tokenizer, loaded)
+    return specimen_in(loaded)
+
+
+def specimen_in(loaded: Loaded, latest: dict[tuple[object, ...], Trace] | None = None) -> Specimen:
+    """Return what is looked at of an opened run: its model, and of an ensemble the first encoder."""
+    model = loaded.model.encoders[0] if isinstance(loaded.model, Ensemble) else loaded.model
+    return Specimen(model, loaded.tokenizer, loaded, latest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,8 +300,10 @@ def read(
             f"The text has {counted(len(ids), 'token')}, and this takes at least {at_least}; give a longer one."
         )
     note = ""
+    if specimen.loaded is not None and isinstance(specimen.loaded.model, Ensemble):
+        note = f" This is the first of the {len(specimen.loaded.model.encoders)} encoders that choose together."
     if len(ids) > specimen.context_length and not whole:
-        note = f" Read were the last {specimen.context_length} of {len(ids)} tokens: the context holds no more."
+        note += f" Read were the last {specimen.context_length} of {len(ids)} tokens: the context holds no more."
         ids = ids[-specimen.context_length :]
     device = next(specimen.model.parameters()).device
     return Reading(specimen, torch.tensor([ids], device=device), specimen.text(ids), note)

@@ -7,17 +7,17 @@ import torch
 from clearhead.model.config import BigramConfig, GptConfig, LstmConfig
 from clearhead.model.encoder import Encoder
 from clearhead.model.encoder_decoder import EncoderDecoder
+from clearhead.model.ensemble import Ensemble
 from clearhead.model.family_config import AnyModelConfig, EncoderConfig
 from clearhead.model.ladder import Bigram
 from clearhead.model.transformer import GPT
 from clearhead.model.variants.lstm import Lstm
 
 LanguageModel = GPT | Bigram | Lstm
+Model = LanguageModel | Encoder | Ensemble | EncoderDecoder
 
 
-def build_model(
-    config: AnyModelConfig, vocabulary_size: int, *, seed: int = 0
-) -> LanguageModel | Encoder | EncoderDecoder:
+def build_model(config: AnyModelConfig, vocabulary_size: int, *, seed: int = 0) -> Model:
     """Return a new model with weights drawn from `seed`; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would seed every GPU too.
@@ -29,5 +29,6 @@ def build_model(
         if isinstance(config, LstmConfig):
             return Lstm(config, vocabulary_size)
         if isinstance(config, EncoderConfig):
-            return Encoder(config, vocabulary_size)
+            kind = Encoder if config.num_members == 1 else Ensemble
+            return kind(config, vocabulary_size)
         return EncoderDecoder(config, vocabulary_size)

@@ -41,6 +41,7 @@ class EncoderConfig:
             1 reads the position alone.
         dropout: the share of each residual branch, of the embedding and of the mean that is dropped in training.
         token_dropout: the share of a text's tokens that are hidden in training.
+        num_members: so many encoders are trained beside each other, and their probabilities averaged.
     """
 
     kind: Literal["encoder"] = "encoder"
@@ -57,9 +58,11 @@ class EncoderConfig:
     kernel: Literal["fused", "explicit", "flex"] = "fused"
     dropout: float = 0.1
     token_dropout: float = 0.0
+    num_members: int = 1
 
     def __post_init__(self) -> None:
         require_share("token_dropout", self.token_dropout)
+        require_positive("num_members", self.num_members)
         if self.num_classes is not None and self.num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, not {self.num_classes}.")
         _ = self.body

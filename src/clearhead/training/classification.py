@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from jaxtyping import Int64
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from clearhead.core.config import build
 from clearhead.core.errors import UserError
 from clearhead.core.run import Run
 from clearhead.generation.classifier import class_nats, stored_labels
+from clearhead.model.ensemble import Ensemble
 from clearhead.model.family_config import EncoderConfig
 from clearhead.model.masks import Padded
 from clearhead.store.load import Loaded, tokenizer_of
@@ -177,7 +179,13 @@ def with_classes(model: EncoderConfig, labels: Sequence[str]) -> EncoderConfig:
 
 
 def label_loss(model: nn.Module, batch: Batch[Tensor]) -> Loss:
-    """Sum the cross-entropy of each text's label; padding is hidden from the model by its mask."""
+    """Sum the cross-entropy of each text's label; padding is hidden from the model by its mask.
+
+    Of an ensemble it is the mean of what its members pay, each for itself.
+    """
     assert batch.lengths is not None
-    logits = model(batch.tokens, mask=Padded(model.mask, batch.lengths))  # type: ignore[arg-type]
-    return Loss(F.cross_entropy(logits.float(), batch.targets, reduction="sum"), float(len(batch.targets)))
+    mask = Padded(model.mask, batch.lengths)  # type: ignore[arg-type]
+    members: Sequence[nn.Module] = model.encoders if isinstance(model, Ensemble) else [model]
+    logits = torch.cat([member(batch.tokens, mask=mask) for member in members])
+    total = F.cross_entropy(logits.float(), batch.targets.repeat(len(members)), reduction="sum") / len(members)
+    return Loss(total, float(len(batch.targets)))

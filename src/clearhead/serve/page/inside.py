@@ -13,7 +13,7 @@ from nicegui import ui
 
 from clearhead.core.errors import UserError
 from clearhead.look.catalogue import SUBJECTS
-from clearhead.look.specimen import Specimen
+from clearhead.look.specimen import specimen_in
 from clearhead.serve.page import frame, options, pictures, places
 from clearhead.serve.page.arithmetic import Cell, cell_in_words
 from clearhead.serve.page.heads import grid, mixers_of
@@ -83,7 +83,7 @@ class Inspection:
 
     def __init__(self, studio: Studio, place: Place, look: Look, loaded: Loaded) -> None:
         self.studio, self.place, self.look, self.loaded = studio, place, look, loaded
-        self.specimen = specimen_of_page(loaded)
+        self.specimen = specimen_in(loaded, latest={})
         self.panels: list[Panel] = []
         self.view: View | None = None
         self.cell: Cell | None = None
@@ -144,7 +144,7 @@ class Inspection:
         if loaded is None or place.run != self.place.run:
             ui.navigate.to(frame.address("inside", **asdict(place), **self.look.state()))
             return
-        self.place, self.loaded, self.specimen = place, loaded, specimen_of_page(loaded)
+        self.place, self.loaded, self.specimen = place, loaded, specimen_in(loaded, latest={})
         self.remember()
         self._subjects()
         self.heads.set_content(self._heads())
@@ -294,11 +294,6 @@ class Inspection:
             return
         self.arithmetic.set_content(cell_in_words(self.view, self.panels[self.cell.picture], self.cell))
         ui.run_javascript(f"({MARK})({self.cell.picture}, {self.cell.row}, {self.cell.column})")
-
-
-def specimen_of_page(loaded: Loaded) -> Specimen:
-    """Return what the subjects look at: it keeps its latest pass, so that the next head is only drawn."""
-    return Specimen(loaded.model, loaded.tokenizer, loaded, latest={})
 
 
 PRESS = """(layer, head) => document.querySelectorAll('.head-grid button, .layers button').forEach((button) => {
