@@ -106,11 +106,11 @@ def llama() -> RunConfig:
 
 
 def classify() -> RunConfig:
-    """For labelled texts: five encoders of one layer over words, three of ten hidden, read ten times."""
+    """For labelled texts: three encoders of one layer over words, three of ten hidden, read ten times."""
     return RunConfig(
         task=ClassifyTaskConfig(),
         tokenizer=WordConfig(),
-        model=EncoderConfig(num_members=5, num_layers=1, dropout=0.3, token_dropout=0.3),
+        model=EncoderConfig(num_members=3, num_layers=1, dropout=0.3, token_dropout=0.3),
         optimizer=MuonConfig(
             learning_rate=0.001,
             embedding_learning_rate=0.001,
