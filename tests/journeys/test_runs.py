@@ -65,7 +65,7 @@ run = "{run}"
 def forbid(event, arguments):
     writes = event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate")
     writes = writes or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
-    if writes and os.fspath(arguments[0]).startswith(run):
+    if writes and str(arguments[0]).startswith(run):
         raise PermissionError(13, "Permission denied", arguments[0])
 
 sys.addaudithook(forbid)
@@ -80,7 +80,7 @@ assert main(["train", "--resume", run, "--steps", "30"]) == 2
 def test_a_run_that_may_only_be_read_can_be_used(terminal: Terminal, own_run: Path) -> None:
     before = terminal.contents()
     program = FORBIDDING.format(run=own_run)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-B", "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "The report was not written: Cannot write" in done.stderr
     assert f"Cannot write {own_run}/lock: Permission denied" in done.stderr

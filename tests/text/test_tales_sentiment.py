@@ -30,7 +30,7 @@ def judged(text: str) -> str:
     """Read a sentence by rules written without its program."""
     words = [word for word in re.findall(r"\w+", text) if word in {*GOOD_WORDS, *BAD_WORDS}]
     turned = sum(bool(re.search(pattern, text)) for pattern in TURNS) % 2
-    chosen = 1 if re.search(r"was not \w+, as|had called|the (?:(?! was )[^,])*, unlike", text) else 0
+    chosen = 1 if re.search(r"was not \w+, as|had called|[Tt]he (?:(?! was )[^,])*, unlike", text) else 0
     is_good = words[chosen] in GOOD_WORDS
     return "good" if is_good != bool(turned) else "bad"
 
