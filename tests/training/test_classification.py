@@ -122,6 +122,10 @@ def test_a_run_of_several_encoders_chooses_by_all_and_shows_the_first(table: Pat
     alone = [np.exp(-class_nats(each, encode_rows(texts, loaded.tokenizer, 31))) for each in loaded.model.encoders]
     np.testing.assert_allclose([row.probability for row in rows], np.mean(alone, axis=0).max(axis=1), rtol=1e-5)
     assert "the first of the 2 encoders" in look.attention(loaded, texts[0]).caption
+    view = look.parameters(loaded)
+    assert view.parameters.sum() == sum(each.numel() for each in loaded.model.parameters())
+    assert view.made_of[0] == "2 times:"
+    assert "members" not in view.labels["part"]
 
 
 def test_the_loss_is_that_of_each_text_alone(table: Path) -> None:

@@ -24,12 +24,14 @@ PARTS = {
 def parameters(source: Source) -> View:
     """Show how the model is built, and every trained number by its part, with the spread of its values and its role."""
     specimen = specimen_of(source, writes=False)
-    named = dict(specimen.model.named_parameters())
-    roles = specimen.model.roles() if hasattr(specimen.model, "roles") else {}  # type: ignore[operator]
+    # Of an ensemble, all members count.
+    model = specimen.model if specimen.loaded is None else specimen.loaded.model
+    named = dict(model.named_parameters())
+    roles = model.roles() if hasattr(model, "roles") else {}  # type: ignore[operator]
     by_part: dict[str, int] = {}
     for name, parameter in named.items():
         by_part[part_of(name)] = by_part.get(part_of(name), 0) + parameter.numel()
-    built = list(drawing(specimen.model))
+    built = list(drawing(model))
     arrays = {
         "made_of": ("step", [line for line, _ in built]),
         "trained": ("step", [number for _, number in built]),
@@ -42,7 +44,7 @@ def parameters(source: Source) -> View:
     }
     total, kinds = sum(by_part.values()), by_kind(by_part)
     shares = ", ".join(f"{kind} {percent(number / total, 1)}" for kind, number in kinds.items())
-    buffers = sum(buffer.numel() for buffer in specimen.model.buffers())
+    buffers = sum(buffer.numel() for buffer in model.buffers())
     caption = (
         f"{count(total)} parameters in {len(named)} tensors. All layers together: {shares}. {count(buffers)} further "
         "numbers are buffers: stored, but not trained."
@@ -78,7 +80,7 @@ def size(part: nn.Module) -> int:
 
 def part_of(name: str) -> str:
     """Return the part of a model that a parameter belongs to: for `blocks.0.attention.key.weight` layer 0 attention."""
-    inside = re.match(r"(encoder\.|body\.)?(?:blocks\.(\d+)\.(?:block\.)?)?(\w+)", name)
+    inside = re.match(r"(?:members\.\d+\.)?(encoder\.|body\.)?(?:blocks\.(\d+)\.(?:block\.)?)?(\w+)", name)
     assert inside is not None
     part = PARTS.get(inside[3], inside[3].replace("_", " "))
     layer = "" if inside[2] is None else f"layer {inside[2]} "
