@@ -100,7 +100,7 @@ def test_norms(config: NormConfig) -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        *(FeedForwardConfig(kind=kind, factor=0.5) for kind in ("relu", "gelu", "squared_relu")),
+        *(FeedForwardConfig(kind=kind, factor=0.5) for kind in ("relu", "gelu", "gelu_exact", "squared_relu")),
         SwiGLUConfig(factor=1.0),
     ],
 )

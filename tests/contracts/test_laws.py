@@ -43,7 +43,7 @@ FACTORS: dict[str, Sequence[Any]] = {
     "positions.kind": POSITIONS,
     "mask.kind": MASKS,
     "norm.kind": ("layer", "rms"),
-    "feed_forward.kind": ("relu", "gelu", "squared_relu", "swiglu"),
+    "feed_forward.kind": ("relu", "gelu", "gelu_exact", "squared_relu", "swiglu"),
     "num_kv_heads": (4, 2, 1),
     "tied_head": (False, True),
     "convolution": (1, 4),

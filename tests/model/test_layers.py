@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from clearhead.model.attention import Attention, explicit
 from clearhead.model.cache import new_slot
-from clearhead.model.config import FeedForwardConfig, LayerNormConfig, RMSNormConfig, SwiGLUConfig
+from clearhead.model.config import Activation, FeedForwardConfig, LayerNormConfig, RMSNormConfig, SwiGLUConfig
 from clearhead.model.layers import (
     Block,
     Dropout,
@@ -79,11 +79,13 @@ def test_norms_start_without_a_say_of_their_own() -> None:
 def formula(kind: str, x: float) -> float:
     if kind == "gelu":
         return 0.5 * x * (1.0 + math.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
+    if kind == "gelu_exact":
+        return 0.5 * x * (1.0 + math.erf(x / math.sqrt(2.0)))
     return max(x, 0.0) ** (2 if kind == "squared_relu" else 1)
 
 
-@pytest.mark.parametrize("kind", ["relu", "gelu", "squared_relu"])
-def test_a_feed_forward_layer_is_two_maps_with_its_activation(kind: Literal["relu", "gelu", "squared_relu"]) -> None:
+@pytest.mark.parametrize("kind", get_args(Activation))
+def test_a_feed_forward_layer_is_two_maps_with_its_activation(kind: Activation) -> None:
     layer = randomized(build_feed_forward(FeedForwardConfig(kind=kind, factor=1.7), C, bias=True))
     assert isinstance(layer, FeedForward)
     x = random(B, T, C)

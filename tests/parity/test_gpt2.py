@@ -29,6 +29,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "inner-width": {"n_layer": 2, "n_head": 2, "n_embd": 22, "n_positions": 5, "n_inner": 37},
     "rectified": {"n_layer": 2, "n_head": 2, "n_embd": 14, "n_positions": 11, "activation_function": "relu"},
     "squared": {"n_layer": 1, "n_head": 2, "n_embd": 10, "n_positions": 7, "activation_function": "relu2"},
+    "exact": {"n_layer": 1, "n_head": 2, "n_embd": 10, "n_positions": 7, "activation_function": "gelu"},
     "untied": {"n_layer": 1, "n_head": 2, "n_embd": 26, "n_positions": 7, "tie_word_embeddings": False},
 }
 
@@ -157,7 +158,7 @@ def test_the_weights_given_are_left_alone(theirs: PreTrainedModel) -> None:
 # What is refused.
 
 REFUSED = {
-    "activation_function": "gelu",
+    "activation_function": "quick_gelu",
     "scale_attn_weights": False,
     "scale_attn_by_inverse_layer_idx": True,
     "reorder_and_upcast_attn": True,

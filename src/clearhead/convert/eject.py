@@ -48,7 +48,7 @@ CARD_FILE = "README.md"
 NEEDED = {
     "positions.kind": ("learned", "rotary", "none"),
     "norm.kind": ("layer", "rms"),
-    "feed_forward.kind": ("relu", "gelu", "squared_relu", "swiglu"),
+    "feed_forward.kind": ("relu", "gelu", "gelu_exact", "squared_relu", "swiglu"),
 }
 PARTS = SIZES | {"embedding_norm", "convolution", "qk_norm", "logit_softcap"}
 
@@ -155,7 +155,7 @@ def choices(tokenizer: Tokenizer, config: GptConfig) -> dict[str, bool]:
         "capped": not config.tied_head and config.logit_softcap is not None,
         "uncapped": config.tied_head and config.logit_softcap is None,
         "gated": config.feed_forward.kind == "swiglu",
-        **{name: config.feed_forward.kind == name for name in ("relu", "squared_relu", "gelu")},
+        **{name: config.feed_forward.kind == name for name in ("relu", "squared_relu", "gelu", "gelu_exact")},
     }
 
 

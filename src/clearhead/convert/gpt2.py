@@ -14,7 +14,13 @@ from clearhead.model import shapes
 from clearhead.model.config import FeedForwardConfig, GptConfig, LayerNormConfig
 from clearhead.model.layers import hidden_width
 
-ACTIVATIONS = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "relu": "relu", "relu2": "squared_relu"}
+ACTIVATIONS = {
+    "gelu_new": "gelu",
+    "gelu_pytorch_tanh": "gelu",
+    "gelu": "gelu_exact",
+    "relu": "relu",
+    "relu2": "squared_relu",
+}
 """What activations are called there and here; of two names there, the first is written."""
 
 CARRIED = {

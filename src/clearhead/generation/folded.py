@@ -32,6 +32,7 @@ from clearhead.model.layers import (
     RMSNorm,
     ShortConvolution,
     SwiGLU,
+    gelu_exact,
     gelu_tanh,
     pre_norm,
     squared_relu,
@@ -330,7 +331,18 @@ def _gelu(x: Rows) -> Rows:
     return bent
 
 
-ACTIVATIONS: dict[Callable[..., Any], Map] = {F.relu: _rectified, squared_relu: _squared, gelu_tanh: _gelu}
+def _gelu_exact(x: Rows) -> Rows:
+    # Numpy has no error function.
+    bent: Rows = F.gelu(torch.from_numpy(x)).numpy()
+    return bent
+
+
+ACTIVATIONS: dict[Callable[..., Any], Map] = {
+    F.relu: _rectified,
+    squared_relu: _squared,
+    gelu_tanh: _gelu,
+    gelu_exact: _gelu_exact,
+}
 
 
 def fold_embedding(model: GPT) -> Callable[[Int[Tensor, "B T"], int], Rows]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from clearhead.core.errors import UserError
 from clearhead.model.cache import Slot, new_slot
-from clearhead.model.kernels import rms_normalize
+from clearhead.model.kernels import rms_normalize, side_by_side
 from clearhead.model.masks import Mask
 from clearhead.model.positions import Positions
 from clearhead.model.tap import Tap
@@ -212,13 +212,15 @@ class Attention(Mixer):
                 not grow, are stored when it is read first and used from then on.
         """
         start = 0 if slot is None else slot.length
-        q = self._position(self._split(self.query(x)), positions, start)
-        if tap is not None:
-            q = tap("q", q)
-        if slot is not None and source is not None and slot.length:
-            k, v = slot.stored()
+        if source is None:
+            q, k, v = self._looking_within(x, positions, start)
         else:
-            k, v = self._keys_and_values(x if source is None else source, positions, slot, tap)
+            q = self._position(self._split(self.query(x)), positions, start)
+            k, v = self._contained_in(source, positions, slot)
+        if tap is not None:
+            q, k, v = tap("q", q), tap("k", k), tap("v", v)
+        if slot is not None and (source is None or not slot.length):
+            k, v = slot.append(k, v)
         kernel = self.kernel if tap is None else self.tapped_kernel
         gathered = kernel(q, k, v, mask, positions.bias(q.size(2), k.size(2)), tap)
         if tap is not None:
@@ -226,15 +228,21 @@ class Attention(Mixer):
         out: Tensor = self.output(gathered.transpose(1, 2).flatten(2))
         return out
 
-    def _keys_and_values(
-        self, memory: Float[Tensor, "B R C"], positions: Positions, slot: Slot | None, tap: Tap | None
+    def _looking_within(
+        self, x: Float[Tensor, "B T C"], positions: Positions, start: int
+    ) -> tuple[Float[Tensor, "B H T D"], Float[Tensor, "B K T D"], Float[Tensor, "B K T D"]]:
+        """Return queries, keys and values of the same positions; what can be done for all heads at once, is."""
+        heads = self._split(side_by_side(x, (self.query, self.key, self.value)))
+        placed = self._position(heads[:, : -self.num_kv_heads], positions, start)
+        return placed[:, : self.num_heads], placed[:, self.num_heads :], heads[:, -self.num_kv_heads :]
+
+    def _contained_in(
+        self, source: Float[Tensor, "B S C"], positions: Positions, slot: Slot | None
     ) -> tuple[Float[Tensor, "B K S D"], Float[Tensor, "B K S D"]]:
-        """Return what R positions contain and communicate, after what the slot holds of earlier ones."""
-        k = self._position(self._split(self.key(memory)), positions, 0 if slot is None else slot.length)
-        v = self._split(self.value(memory))
-        if tap is not None:
-            k, v = tap("k", k), tap("v", v)
-        return (k, v) if slot is None else slot.append(k, v)
+        """Return a source's keys and values, from the slot once they are in it."""
+        if slot is not None and slot.length:
+            return slot.stored()
+        return self._position(self._split(self.key(source)), positions, 0), self._split(self.value(source))
 
     def new_slot(self, batch: int, capacity: int, like: Tensor) -> Slot:
         """Return an empty slot for the keys and values of `capacity` positions."""

@@ -202,16 +202,20 @@ class NoNormConfig:
 NormConfig = LayerNormConfig | RMSNormConfig | NoNormConfig
 
 
+Activation = Literal["relu", "gelu", "gelu_exact", "squared_relu"]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeedForwardConfig:
     """Two linear maps with an activation between them.
 
     Args:
-        kind: the activation; "squared_relu" is max(x, 0)^2; "gelu" is the tanh form that GPT-2 uses.
+        kind: the activation; "squared_relu" is max(x, 0)^2; "gelu" is the tanh form that GPT-2 uses,
+            "gelu_exact" the one by the error function, which nanoGPT uses.
         factor: the hidden width as a multiple of the model's.
     """
 
-    kind: Literal["relu", "gelu", "squared_relu"] = "squared_relu"
+    kind: Activation = "squared_relu"
     factor: float = 4.0
 
     def __post_init__(self) -> None:

@@ -5,11 +5,13 @@ Each has a twin in plain torch that a test holds it equal to; what each saves is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
@@ -24,12 +26,30 @@ def rms_normalize(x: Float[Tensor, "*rows C"], epsilon: float) -> Float[Tensor, 
     return normalized
 
 
+def side_by_side(x: Float[Tensor, "*rows C"], layers: Sequence[nn.Module]) -> Float[Tensor, "*rows D"]:
+    """Return what several layers make of one input, joined: cat([layer(x) for layer in layers]).
+
+    In training linear layers become one product: x is cast and read once, and so is the gradient.
+    """
+    weights: list[Tensor] = [layer.weight for layer in layers if _is_only_linear(layer)]
+    biases: list[Tensor] = [layer.bias for layer in layers if _is_only_linear(layer) and layer.bias is not None]
+    if not torch.is_grad_enabled() or len(weights) < len(layers) or len(biases) not in (0, len(layers)):
+        return torch.cat([layer(x) for layer in layers], dim=-1)
+    return F.linear(x, torch.cat(weights), torch.cat(biases) if biases else None)
+
+
 def delayed_sum(x: Float[Tensor, "B T C"], taps: Float[Tensor, "N C"]) -> Float[Tensor, "B T C"]:
     """Return y_t = sum_i taps_i * x_(t-i), channel by channel, with zeros before the first position."""
     if not torch.is_grad_enabled():
         return _summed(x, taps)
     y: Tensor = _DelayedSum.apply(x, taps)  # type: ignore[no-untyped-call]
     return y
+
+
+def _is_only_linear(layer: nn.Module) -> bool:
+    """Say whether a layer does nothing but its product: nobody watches or changes what goes in and out."""
+    watched = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
+    return type(layer) is nn.Linear and not watched
 
 
 def _normalized(x: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:

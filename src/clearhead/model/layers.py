@@ -21,7 +21,7 @@ from clearhead.model.config import (
     NormConfig,
     SwiGLUConfig,
 )
-from clearhead.model.kernels import delayed_sum, rms_normalize
+from clearhead.model.kernels import delayed_sum, rms_normalize, side_by_side
 from clearhead.model.masks import Mask
 from clearhead.model.positions import Positions
 from clearhead.model.tap import Tap, scoped
@@ -98,7 +98,17 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": gelu_tanh, "squared_relu": squared_relu}
+def gelu_exact(x: Tensor) -> Tensor:
+    """Return x Phi(x). Source: Hendrycks and Gimpel 2016, section 2."""
+    return F.gelu(x)
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": gelu_tanh,
+    "gelu_exact": gelu_exact,
+    "squared_relu": squared_relu,
+}
 
 
 def hidden_width(config: FeedForwardConfig | SwiGLUConfig, width: int) -> int:
@@ -142,10 +152,10 @@ class SwiGLU(nn.Module):
         self.output = nn.Linear(hidden, width, bias=bias)
 
     def forward(self, x: Float[Tensor, "B T C"], tap: Tap | None = None) -> Float[Tensor, "B T C"]:
-        gate = self.gate(x)
+        gate, up = side_by_side(x, (self.gate, self.up)).chunk(2, dim=-1)
         if tap is not None:
             gate = tap("pre", gate)
-        hidden = F.silu(gate) * self.up(x)
+        hidden = F.silu(gate) * up
         if tap is not None:
             hidden = tap("post", hidden)
         out: Tensor = self.output(hidden)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import cast
@@ -28,7 +28,7 @@ from clearhead.model.config import (
 )
 from clearhead.model.layers import Block, Dropout, ShortConvolution, build_feed_forward, build_norm
 from clearhead.model.masks import Mask, build_mask, require_no_future
-from clearhead.model.positions import build_positions
+from clearhead.model.positions import Positions, build_positions
 from clearhead.model.tap import Tap, scoped
 from clearhead.model.variants.attention import SUBSTITUTIONS
 from clearhead.model.variants.embeddings import FIXED, FixedEmbedding, OneHot
@@ -48,6 +48,7 @@ class GPT(nn.Module):
         self.context_length = config.context_length
         self.vocabulary_size = vocabulary_size
         self.recompute_blocks = False
+        self.run_block: RunBlock = run_block
         self.mask = build_mask(config.mask)
         self.positions = build_positions(
             config.positions,
@@ -100,15 +101,22 @@ class GPT(nn.Module):
         start = 0 if cache is None else cache.offset
         self.require_readable(mask, start, tokens.size(1))
         x = self.dropout(self.embedding_norm(self._embed(tokens, start, tap)))
-        recompute = self.recompute_blocks and self.training and tap is None and cache is None
-        slots = [None] * len(self.blocks) if cache is None else cache
-        for index, (block, slot) in enumerate(zip(self.blocks, slots, strict=True)):
-            run = partial(block, mask=mask, positions=self.positions, slot=slot, tap=scoped(tap, f"blocks.{index}"))
-            x = checkpoint(run, x, use_reentrant=False) if recompute else run(x)
+        if self.training and tap is None and cache is None:
+            x = self._train_blocks(x, mask)
+        else:
+            slots = [None] * len(self.blocks) if cache is None else cache
+            for index, (block, slot) in enumerate(zip(self.blocks, slots, strict=True)):
+                x = block(x, mask=mask, positions=self.positions, slot=slot, tap=scoped(tap, f"blocks.{index}"))
         if cache is not None:
             cache.advance(tokens.size(1))
         final: Tensor = self.final_norm(x)
         return final if tap is None else tap("final", final)
+
+    def _train_blocks(self, x: Float[Tensor, "B T C"], mask: Mask) -> Float[Tensor, "B T C"]:
+        for block in self.blocks:
+            run = partial(checkpoint, self.run_block, use_reentrant=False) if self.recompute_blocks else self.run_block
+            x = run(block, x, mask, self.positions)
+        return x
 
     def head(self, features: Float[Tensor, "B T C"], mask: Mask | None = None) -> Float[Tensor, "B T V"]:
         """Return the logits that the final states stand for."""
@@ -181,6 +189,15 @@ class GPT(nn.Module):
                 f"The model reads at most {self.context_length} positions, not {num_positions}; "
                 "give it the last ones only, or train one with a larger context_length."
             )
+
+
+def run_block(block: nn.Module, x: Float[Tensor, "B T C"], mask: Mask, positions: Positions) -> Float[Tensor, "B T C"]:
+    """Run one block of a stack in training; a compiler that wraps this compiles one block and runs it for all."""
+    out: Tensor = block(x, mask=mask, positions=positions)
+    return out
+
+
+RunBlock = Callable[[nn.Module, Tensor, Mask, Positions], Tensor]
 
 
 def role_of(name: str, parameter: Tensor) -> str:

@@ -32,7 +32,7 @@ from clearhead.text.batches import Batch
 from clearhead.training.config import RunConfig
 from clearhead.training.evaluate import Evaluation
 from clearhead.training.guard import REWINDS, SKIPS_IN_A_ROW, Trouble
-from clearhead.training.objective import Objective, Step
+from clearhead.training.objective import Objective, Step, compiled
 from clearhead.training.optim import OptimizerSet
 from clearhead.training.schedule import Plan, factor
 from clearhead.training.state import Best, State
@@ -118,7 +118,7 @@ class _Loop:
         self.model, self.batches, self.optimizer = model, batches, optimizer
         self.config, self.state, self.runtime, self.hooks = config, state, runtime, hooks
         step = Step(model, objective)
-        self.compute: Callable[[Batch[Tensor]], Any] = torch.compile(step) if config.train.compile else step
+        self.compute: Callable[[Batch[Tensor]], Any] = compiled(step, runtime.device) if config.train.compile else step
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.log_every = config.train.log_every or (1 if state.plan.steps < 10_000 else 10)
         self.began = time.perf_counter() - state.seconds

@@ -22,7 +22,7 @@ from clearhead.lab.bench.timing import timed_steps, timed_writing
 from clearhead.lab.bench.worker import serve
 from clearhead.lab.bench.workload import Repeat, Sample
 from clearhead.model.build import build_model
-from clearhead.model.config import GptConfig
+from clearhead.model.config import FeedForwardConfig, GptConfig
 from clearhead.model.shapes import gpt2, modern
 from clearhead.store.load import load
 from clearhead.text import shards
@@ -48,7 +48,8 @@ ENDLESS = Plan(steps=10**9, evaluate_every=10**9)
 
 def model_config(shape: Shape) -> GptConfig:
     """Return the model that nanoGPT has in this shape, but that our LayerNorms also have a shift."""
-    return replace(gpt2(shape.num_layers, shape.num_heads, shape.width, shape.context_length), bias=False)
+    model = gpt2(shape.num_layers, shape.num_heads, shape.width, shape.context_length)
+    return replace(model, bias=False, feed_forward=FeedForwardConfig(kind="gelu_exact"))
 
 
 def modern_config(shape: Shape) -> GptConfig:
