@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from clearhead.model.kernels import delayed_sum, rms_normalize
+from clearhead.model.kernels import delayed_sum, rms_normalize, side_by_side
 
 
 def plain_delayed_sum(x: Tensor, taps: Tensor) -> Tensor:
@@ -60,3 +60,43 @@ def test_a_backward_pass_that_forgets_the_norm_would_be_seen() -> None:
     x = drawn(3, 7, 11)
     forgetful = gradients(lambda x: x * rms_normalize(x.detach(), 1e-5) / x.detach(), x)[1]
     assert (forgetful - gradients(plain_rms_normalize, x)[1]).abs().max() > 0.01
+
+
+def linear_layers(*widths: int, bias: bool) -> list[nn.Linear]:
+    torch.manual_seed(2)
+    return [nn.Linear(11, width, bias=bias) for width in widths]
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_layers_side_by_side_equal_layers_one_by_one(bias: bool) -> None:
+    layers = linear_layers(5, 7, 3, bias=bias)
+    one_by_one = gradients(lambda x: torch.cat([layer(x) for layer in layers], dim=-1), drawn(2, 13, 11))
+    for joined, plain in zip(gradients(lambda x: side_by_side(x, layers), drawn(2, 13, 11)), one_by_one, strict=True):
+        torch.testing.assert_close(joined, plain)
+    with torch.no_grad():
+        torch.testing.assert_close(side_by_side(drawn(2, 13, 11), layers), one_by_one[0])
+
+
+def test_the_weights_of_layers_side_by_side_learn_the_same() -> None:
+    layers = linear_layers(5, 7, 3, bias=True)
+    parameters = list(nn.ModuleList(layers).parameters())
+    x, weights = drawn(2, 13, 11), drawn(2, 13, 15)
+    joined = torch.autograd.grad((side_by_side(x, layers) * weights).sum(), parameters)
+    plain = torch.autograd.grad((torch.cat([layer(x) for layer in layers], dim=-1) * weights).sum(), parameters)
+    for of_joined, of_plain in zip(joined, plain, strict=True):
+        torch.testing.assert_close(of_joined, of_plain)
+
+
+def test_who_watches_a_layer_sees_it_side_by_side_too() -> None:
+    layers, seen = linear_layers(5, 7, bias=False), []
+    layers[1].register_forward_hook(lambda module, inputs, output: seen.append(output.shape) or 2 * output)
+    x = drawn(2, 13, 11)
+    doubled = side_by_side(x, [layers[0], layers[1]])
+    assert seen == [(2, 13, 7)]
+    torch.testing.assert_close(doubled[..., 5:], 2 * layers[1].forward(x))
+
+
+def test_layers_that_are_more_than_a_product_are_asked() -> None:
+    layers = [*linear_layers(5, bias=True), nn.Identity(), *linear_layers(3, bias=False)]
+    x = drawn(2, 13, 11)
+    torch.testing.assert_close(side_by_side(x, layers), torch.cat([layer(x) for layer in layers], dim=-1))

@@ -1,8 +1,10 @@
 """The loss against one target at a time."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +17,9 @@ from clearhead.model import laws
 from clearhead.model.build import build_model
 from clearhead.model.config import GptConfig, PerDocumentConfig, PrefixConfig
 from clearhead.model.masks import RowPrefixes, SameDocument
-from clearhead.model.transformer import GPT
+from clearhead.model.transformer import GPT, run_block
 from clearhead.text.batches import Batch
-from clearhead.training.objective import next_token
+from clearhead.training.objective import Step, compiled, next_token
 
 
 class Fixed(nn.Module):
@@ -130,3 +132,57 @@ def test_the_mask_of_a_model_is_bound_to_the_batch() -> None:
         assert float(next_token(model, batch).total.detach()) == pytest.approx(wanted, rel=1e-6)
         causal = float(next_token(GPT(config, 11), batch).total.detach())
         assert causal != pytest.approx(wanted, rel=1e-4)
+
+
+# Steps that a compiler wraps.
+
+
+class Compiler:
+    """Stands where `torch.compile` stands: it remembers what it was given, and how often that was run."""
+
+    def __init__(self) -> None:
+        self.given: list[object] = []
+        self.runs = 0
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        self.given.append(function)
+
+        def run(*arguments: Any, **named: Any) -> Any:
+            self.runs += 1
+            return function(*arguments, **named)
+
+        return run
+
+
+@pytest.fixture
+def compiler(monkeypatch: pytest.MonkeyPatch) -> Compiler:
+    found = Compiler()
+    monkeypatch.setattr(torch, "compile", found)
+    return found
+
+
+def small_batch() -> Batch[Tensor]:
+    tokens = torch.randint(11, (2, 8), generator=torch.Generator().manual_seed(3))
+    return Batch(tokens[:, :-1], tokens[:, 1:])
+
+
+def small_model() -> GPT:
+    return GPT(GptConfig(num_layers=3, num_heads=1, width=6, context_length=7), 11).train()
+
+
+def test_on_a_cpu_one_block_is_compiled_for_all_and_for_training_only(compiler: Compiler) -> None:
+    model, batch = small_model(), small_batch()
+    plain = Step(model, next_token)(batch)
+    loss = compiled(Step(model, next_token), "cpu")(batch)
+    assert (compiler.given, compiler.runs) == ([run_block], 3)
+    torch.testing.assert_close(loss.total, plain.total)
+    model.eval()
+    model(batch.tokens)
+    assert compiler.runs == 3
+
+
+def test_on_a_gpu_and_without_a_stack_the_step_is_compiled(compiler: Compiler) -> None:
+    steps = [Step(small_model(), next_token), Step(Fixed(torch.zeros(2, 7, 11)), next_token)]
+    for step, device in zip(steps, ("cuda", "cpu"), strict=True):
+        compiled(step, device)(small_batch())
+    assert (compiler.given, compiler.runs) == (steps, 2)
