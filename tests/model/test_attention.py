@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clearhead.model.attention import KERNELS, Attention, Kernel, explicit, fused
+from clearhead.model import attention as attention_module
+from clearhead.model.attention import KERNELS, Attention, Kernel, causal_in_products, explicit, fused
 from clearhead.model.cache import new_slot
 from clearhead.model.masks import Causal, Full
 from clearhead.model.positions import Positions, Rotary
@@ -113,3 +114,43 @@ def test_a_bias_of_positions_is_added_to_the_scores() -> None:
         module, x = attention(kernel=kernel), random(B, T, C)
         wanted = module.output(module.value(x))
         torch.testing.assert_close(module(x, mask=Causal(), positions=Steep()), wanted, rtol=0, atol=1e-5)
+
+
+def with_gradients(kernel: Kernel, *inputs: Tensor) -> tuple[Tensor, ...]:
+    """Return what a kernel gives under a causal mask, and the gradients of its inputs."""
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    out = kernel(*leaves, Causal())
+    return out, *torch.autograd.grad((out * random(*out.shape, seed=7)).sum(), leaves)
+
+
+@pytest.mark.parametrize("num_kv_heads", [6, 2, 1])
+def test_attention_in_two_products_is_the_explicit_one(num_kv_heads: int) -> None:
+    inputs = [random(B, heads, T, D, seed=heads) for heads in (H, num_kv_heads, num_kv_heads)]
+    in_products = with_gradients(lambda q, k, v, _: causal_in_products(q, k, v), *inputs)
+    for found, expected in zip(in_products, with_gradients(explicit, *inputs), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    ahead = with_gradients(lambda q, k, v, _: explicit(q, k, v, Full()), *inputs)
+    assert not torch.allclose(in_products[0], ahead[0], atol=0.1)
+
+
+@pytest.mark.parametrize(("longest", "in_products"), [(T, True), (T - 1, False)])
+def test_in_bfloat16_short_causal_attention_is_products(
+    longest: int, in_products: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[torch.dtype] = []
+
+    def spied(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        calls.append(q.dtype)
+        return causal_in_products(q, k, v)
+
+    monkeypatch.setattr(attention_module, "causal_in_products", spied)
+    monkeypatch.setattr(attention_module, "LONGEST_IN_PRODUCTS", longest)
+    inputs = [random(B, H, T, D, seed=seed) for seed in (1, 2, 3)]
+    expected = with_gradients(explicit, *inputs)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = with_gradients(fused, *inputs)
+        fused(*inputs, Full())
+        fused(*inputs, Causal(), random(H, T, T))
+    assert calls == [torch.bfloat16] * in_products
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours.float(), theirs, rtol=0, atol=0.05)

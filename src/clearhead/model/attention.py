@@ -22,6 +22,10 @@ QK_NORM_EPSILON = 1e-7
 """What is added to the mean square of a query or key, so that one of zeros stays zero."""
 
 
+LONGEST_IN_PRODUCTS = 512
+"""With more keys than these, storing all weights costs more memory than the speed is worth."""
+
+
 @runtime_checkable
 class Kernel(Protocol):
     """Average the values, weighted by how well each key answers each query."""
@@ -82,8 +86,10 @@ def fused(
     A tap is not served here: the model switches to `explicit` when there is one.
     """
     if q.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-        # Torch's backward pass of attention in bfloat16 is many times slower on a CPU than in float32.
         with torch.autocast("cpu", enabled=False):
+            if bias is None and k.size(2) <= LONGEST_IN_PRODUCTS and mask.is_causal_square(q.size(2), k.size(2)):
+                return causal_in_products(q.bfloat16(), k.bfloat16(), v.bfloat16())
+            # Torch's backward pass of attention in bfloat16 is many times slower on a CPU than in float32.
             return fused(q.float(), k.float(), v.float(), mask, bias)
     grouped = q.size(1) != k.size(1)
     if bias is None and mask.is_causal_square(q.size(2), k.size(2)):
@@ -94,6 +100,21 @@ def fused(
         bias = bias.to(q.dtype)
         added = bias if allowed is None else bias.masked_fill(~allowed, float("-inf"))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=added, enable_gqa=grouped)
+
+
+def causal_in_products(
+    q: Float[Tensor, "B H T D"], k: Float[Tensor, "B K T D"], v: Float[Tensor, "B K T D"]
+) -> Float[Tensor, "B H T D"]:
+    """Compute what `explicit` computes under a causal mask, as two products in the inputs' type and a softmax.
+
+    It stores the T x T weights, but with instructions for bfloat16 a CPU makes them faster than torch's fused kernel,
+    which has none in its backward pass (docs/log.md).
+    """
+    batch, heads, length, width = q.shape
+    k, v = (x.repeat_interleave(heads // x.size(1), dim=1).flatten(0, 1) for x in (k, v))
+    hidden = q.new_full((length, length), float("-inf")).triu_(1)
+    scores = torch.baddbmm(hidden.expand(batch * heads, -1, -1), q.flatten(0, 1), k.transpose(1, 2), alpha=width**-0.5)
+    return torch.bmm(scores.softmax(dim=-1), v).view(batch, heads, length, width)
 
 
 def flex(
