@@ -35,17 +35,17 @@ MISTAKES: dict[str, Callable[[], object]] = {
         lambda: GptConfig(num_heads=5)
     ),
     "num_kv_heads = 4 does not divide num_heads = 6; the nearest numbers that do are 3 and 6.": (
-        lambda: GptConfig(num_kv_heads=4)
+        lambda: GptConfig(num_heads=6, num_kv_heads=4)
     ),
     "num_kv_heads = 12 does not divide num_heads = 6; the nearest numbers that do are 3 and 6.": (
-        lambda: GptConfig(num_kv_heads=12)
+        lambda: GptConfig(num_heads=6, num_kv_heads=12)
     ),
     "rotary positions need an even head width, and width / num_heads is 11; "
     "with num_heads = 3, the nearest widths that do are 30 and 36.": lambda: GptConfig(num_heads=3, width=33),
     "rotary positions need an even head width, and width / num_heads is 1; "
     "with num_heads = 7, the nearest widths that do are 14.": lambda: GptConfig(num_heads=7, width=7),
-    "num_kv_heads must be at least 1, not 0.": lambda: GptConfig(num_kv_heads=0),
-    "num_kv_heads must be at least 1, not -2.": lambda: GptConfig(num_kv_heads=-2),
+    "num_kv_heads must be at least 1, not 0.": lambda: GptConfig(num_heads=6, num_kv_heads=0),
+    "num_kv_heads must be at least 1, not -2.": lambda: GptConfig(num_heads=6, num_kv_heads=-2),
     "num_layers must be at least 1, not 0.": lambda: GptConfig(num_layers=0),
     "num_heads must be at least 1, not -3.": lambda: GptConfig(num_heads=-3),
     "width must be at least 1, not 0.": lambda: GptConfig(width=0),
@@ -101,8 +101,8 @@ def test_an_odd_head_width_is_fine_where_nothing_is_turned() -> None:
 
 
 def test_every_query_head_has_its_own_keys_unless_said() -> None:
-    assert GptConfig().kv_heads == 6
-    assert GptConfig(num_kv_heads=2).kv_heads == 2
+    assert GptConfig(num_heads=6).kv_heads == 6
+    assert GptConfig(num_heads=6, num_kv_heads=2).kv_heads == 2
 
 
 @settings(max_examples=60, deadline=None)

@@ -73,8 +73,8 @@ def test_layers_side_by_side_equal_layers_one_by_one(bias: bool) -> None:
     one_by_one = gradients(lambda x: torch.cat([layer(x) for layer in layers], dim=-1), drawn(2, 13, 11))
     for joined, plain in zip(gradients(lambda x: side_by_side(x, layers), drawn(2, 13, 11)), one_by_one, strict=True):
         torch.testing.assert_close(joined, plain)
-    with torch.no_grad():
-        torch.testing.assert_close(side_by_side(drawn(2, 13, 11), layers), one_by_one[0])
+    few = drawn(2, 13, 11)[:, :3]
+    torch.testing.assert_close(side_by_side(few, layers), one_by_one[0][:, :3])
 
 
 def test_the_weights_of_layers_side_by_side_learn_the_same() -> None:

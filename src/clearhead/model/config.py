@@ -356,7 +356,7 @@ class GptConfig:
 
     kind: Literal["gpt"] = "gpt"
     num_layers: int = 6
-    num_heads: int = 6
+    num_heads: int = 3
     num_kv_heads: int | None = None
     width: int = 192
     context_length: int = 256

@@ -29,11 +29,13 @@ def rms_normalize(x: Float[Tensor, "*rows C"], epsilon: float) -> Float[Tensor, 
 def side_by_side(x: Float[Tensor, "*rows C"], layers: Sequence[nn.Module]) -> Float[Tensor, "*rows D"]:
     """Return what several layers make of one input, joined: cat([layer(x) for layer in layers]).
 
-    In training linear layers become one product: x is cast and read once, and so is the gradient.
+    Linear layers become one product where there are more rows than columns, so that joining the weights is cheap: x
+    is cast and read once, and so is the gradient.
     """
     weights: list[Tensor] = [layer.weight for layer in layers if _is_only_linear(layer)]
     biases: list[Tensor] = [layer.bias for layer in layers if _is_only_linear(layer) and layer.bias is not None]
-    if not torch.is_grad_enabled() or len(weights) < len(layers) or len(biases) not in (0, len(layers)):
+    few = x.numel() < x.size(-1) ** 2
+    if few or len(weights) < len(layers) or len(biases) not in (0, len(layers)):
         return torch.cat([layer(x) for layer in layers], dim=-1)
     return F.linear(x, torch.cat(weights), torch.cat(biases) if biases else None)
 

@@ -28,8 +28,8 @@ def tiny() -> GptConfig:
 
 
 def modern() -> GptConfig:
-    """6 layers, 6 heads, width 192, context 256 of the modern parts."""
-    return GptConfig(num_layers=6, num_heads=6, width=192, context_length=256, feed_forward=SwiGLUConfig())
+    """6 layers, 3 heads, width 192, context 256 of the modern parts."""
+    return GptConfig(num_layers=6, num_heads=3, width=192, context_length=256, feed_forward=SwiGLUConfig())
 
 
 def gpt2(num_layers: int = 4, num_heads: int = 4, width: int = 128, context_length: int = 256) -> GptConfig:

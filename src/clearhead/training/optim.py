@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -35,7 +36,28 @@ def orthogonalize(matrices: Float[Tensor, "N R C"], steps: int) -> Float[Tensor,
     return result
 
 
-class Muon(torch.optim.Optimizer):
+class Quick(torch.optim.Optimizer):
+    """An optimizer that is there at once.
+
+    Torch hides parts of its optimizers from its compiler, and loads the compiler to do so, which takes longer than
+    anything else between a command and its first step. Here these parts are called as they are.
+    """
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters."""
+        inspect.unwrap(torch.optim.Optimizer.add_param_group)(self, param_group)
+
+
+class AdamW(Quick, torch.optim.AdamW):
+    """Torch's AdamW."""
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
+        inspect.unwrap(torch.optim.AdamW.step)(self, closure)
+
+
+class Muon(Quick):
     """Momentum whose update is made orthogonal before it is taken.
 
     update = orthogonalize(gradient + momentum * buffer) * sqrt(max(1, rows / columns)), with Nesterov momentum.
@@ -117,8 +139,8 @@ class OptimizerSet:
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
+        for parameter in self._names:
+            parameter.grad = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the optimizers' memory, each tensor named `parameter/key`."""
@@ -159,7 +181,7 @@ class OptimizerSet:
                     raise DamagedFile(f"The saved optimizer does not remember {self._names[parameter]}/{key}.")
 
 
-MEMORY = {torch.optim.AdamW: frozenset({"step", "exp_avg", "exp_avg_sq"}), Muon: frozenset({"momentum"})}
+MEMORY = {AdamW: frozenset({"step", "exp_avg", "exp_avg_sq"}), Muon: frozenset({"momentum"})}
 """What our optimizers remember of a parameter that a gradient has reached."""
 
 SINGLE_NUMBERS = frozenset({"step", "mu_product"})
@@ -216,8 +238,6 @@ def muon(config: MuonConfig, matrices: list[nn.Parameter], precision: Precision)
     )
 
 
-def adamw(config: AdamWConfig | MuonConfig, groups: list[dict[str, Any]], rate: float) -> torch.optim.AdamW:
+def adamw(config: AdamWConfig | MuonConfig, groups: list[dict[str, Any]], rate: float) -> AdamW:
     """Return torch's AdamW, in its fused form, for groups of parameters."""
-    return torch.optim.AdamW(
-        groups, lr=rate, betas=(config.beta1, config.beta2), eps=config.epsilon, fused=True, weight_decay=0.0
-    )
+    return AdamW(groups, lr=rate, betas=(config.beta1, config.beta2), eps=config.epsilon, fused=True, weight_decay=0.0)

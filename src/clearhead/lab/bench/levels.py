@@ -135,8 +135,23 @@ def theirs(request: Request, budget: Budget) -> Variant:
     return Variant(name="nanoGPT", prepare=partial(runs_of_nanogpt, request, budget), ours=False)
 
 
-SMALL = {"--preset": "tiny", "--train.steps": "120"}
-LARGER = {"--preset": "modern", "--train.steps": "2100"}
+SMALL = {
+    "--preset": "tiny",
+    "--model.num_layers": "3",
+    "--model.num_heads": "2",
+    "--train.steps": "66",
+    "--train.sequences_per_step": "24",
+    "--train.evaluate_every": "66",
+    "--optimizer.learning_rate": "0.06",
+    "--optimizer.gain_learning_rate": "0.06",
+    "--optimizer.head_learning_rate": "0.02",
+    "--schedule.kind": "wsd",
+    "--schedule.decay_share": "0.7",
+}
+"""For a run of seconds: three layers, small batches, higher rates that stay high for a while (docs/log.md)."""
+
+MODERN = {"--preset": "modern", "--tokenizer.kind": "char"}
+LARGER = {**MODERN, "--model.dropout": "0.1", "--train.steps": "560"}
 
 WORKLOADS = (
     Workload(
