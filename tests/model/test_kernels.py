@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clearhead.model.kernels import delayed_sum, rms_normalize, side_by_side
+from clearhead.model.kernels import delayed_sum, rms_normalize, side_by_side, turn
 
 
 def plain_delayed_sum(x: Tensor, taps: Tensor) -> Tensor:
@@ -50,10 +50,30 @@ def test_a_delayed_sum_equals_shifted_products(reach: int) -> None:
         torch.testing.assert_close(fast, plain, rtol=1e-5, atol=1e-6)
 
 
+def plain_turn(x: Tensor, angles: Tensor) -> Tensor:
+    first, second = x.chunk(2, dim=-1)
+    turned = torch.complex(first, second) * torch.polar(torch.ones_like(angles), angles)
+    return torch.cat((turned.real, turned.imag), dim=-1)
+
+
+def test_turning_is_multiplying_by_a_complex_number() -> None:
+    angles = drawn(7, 5)
+    for x in (drawn(3, 2, 7, 10), drawn(3, 7, 2, 10).transpose(1, 2)):
+        fast = gradients(lambda x: turn(x, angles.cos(), angles.sin()), x)
+        for ours, plain in zip(fast, gradients(lambda x: plain_turn(x, angles), x), strict=True):
+            torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
+    backwards = plain_turn(x, -angles)
+    assert not torch.allclose(fast[0], backwards, atol=0.1)
+
+
 def test_gradients_are_those_of_finite_differences() -> None:
     wide = [drawn(2, 3, 5, dtype=torch.float64).requires_grad_(), drawn(3, 5, dtype=torch.float64).requires_grad_()]
     assert torch.autograd.gradcheck(fast_rms_normalize, wide[:1])
     assert torch.autograd.gradcheck(delayed_sum, wide)
+    angles = drawn(7, 5, dtype=torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda x: turn(x, angles.cos(), angles.sin()), drawn(2, 7, 10, dtype=torch.float64).requires_grad_()
+    )
 
 
 def test_a_backward_pass_that_forgets_the_norm_would_be_seen() -> None:

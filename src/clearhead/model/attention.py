@@ -254,8 +254,9 @@ class Attention(Mixer):
     ) -> tuple[Float[Tensor, "B H T D"], Float[Tensor, "B K T D"], Float[Tensor, "B K T D"]]:
         """Return queries, keys and values of the same positions; what can be done for all heads at once, is."""
         heads = self._split(side_by_side(x, (self.query, self.key, self.value)))
-        placed = self._position(heads[:, : -self.num_kv_heads], positions, start)
-        return placed[:, : self.num_heads], placed[:, self.num_heads :], heads[:, -self.num_kv_heads :]
+        placed, v = torch.split(heads, [self.num_heads + self.num_kv_heads, self.num_kv_heads], dim=1)
+        q, k = torch.split(self._position(placed, positions, start), [self.num_heads, self.num_kv_heads], dim=1)
+        return q, k, v
 
     def _contained_in(
         self, source: Float[Tensor, "B S C"], positions: Positions, slot: Slot | None

@@ -26,6 +26,16 @@ def rms_normalize(x: Float[Tensor, "*rows C"], epsilon: float) -> Float[Tensor, 
     return normalized
 
 
+def turn(
+    x: Float[Tensor, "*rows T D"], cosine: Float[Tensor, "T E"], sine: Float[Tensor, "T E"]
+) -> Float[Tensor, "*rows T D"]:
+    """Turn each pair of channels (a, b) = (i, i + D/2) by its angle: (a cos - b sin, b cos + a sin), with E = D/2."""
+    if not torch.is_grad_enabled():
+        return _turned(x, cosine, sine)
+    turned: Tensor = _Turn.apply(x, cosine, sine)  # type: ignore[no-untyped-call]
+    return turned
+
+
 def side_by_side(x: Float[Tensor, "*rows C"], layers: Sequence[nn.Module]) -> Float[Tensor, "*rows D"]:
     """Return what several layers make of one input, joined: cat([layer(x) for layer in layers]).
 
@@ -65,6 +75,29 @@ def _summed(x: Tensor, taps: Tensor) -> Tensor:
     for delay in range(1, taps.size(0)):
         y[:, delay:].addcmul_(x[:, :-delay], taps[delay])
     return y
+
+
+def _turned(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    y = x * cosine.repeat(1, 2)
+    half = sine.size(-1)
+    y[..., :half].addcmul_(x[..., half:], sine, value=-1.0)
+    y[..., half:].addcmul_(x[..., :half], sine)
+    return y
+
+
+class _Turn(torch.autograd.Function):
+    """The gradient is turned back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+        ctx.save_for_backward(cosine, sine)
+        return _turned(x, cosine, sine)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        cosine, sine = ctx.saved_tensors
+        return _turned(gradient, cosine, -sine), None, None
 
 
 class _RMSNormalize(torch.autograd.Function):

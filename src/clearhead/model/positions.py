@@ -17,6 +17,7 @@ from clearhead.model.config import (
     RotaryConfig,
     SinusoidalConfig,
 )
+from clearhead.model.kernels import turn
 
 
 class Positions(nn.Module):
@@ -203,8 +204,7 @@ class Rotary(Positions):
     def rotate(self, x: Float[Tensor, "B H T D"], start: int) -> Float[Tensor, "B H T D"]:
         cosine = self.cosine[start : start + x.size(2)].to(x.dtype)
         sine = self.sine[start : start + x.size(2)].to(x.dtype)
-        first, second = x.chunk(2, dim=-1)
-        return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
+        return turn(x, cosine, sine)
 
     def extended(self, context_length: int) -> Positions:
         return Rotary(context_length, self.head_width, self.base).to(self.cosine.device)
