@@ -24,7 +24,9 @@ def training(size: str, batch: int, steps: int, request: Request) -> list[Varian
     found += of_nanogpt("nanoGPT", request, **settings)
     found += of_transformers(request, **settings)
     if not request.quick:
-        found.append(of_ours(f"ours, {kinds[-1]}, compiled", request, **settings, precision=kinds[-1], compile=True))
+        found += [
+            of_ours(f"ours, {kind}, compiled", request, **settings, precision=kind, compile=True) for kind in kinds
+        ]
         found += of_nanogpt("nanoGPT, compiled", request, **settings, compile=True)
     return found
 
