@@ -1,5 +1,10 @@
 """Devices and threads."""
 
+import os
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -49,3 +54,35 @@ def test_bf16_products_leave_weights_alone() -> None:
     with Runtime().products():
         assert layer(torch.ones(2, 3)).dtype == torch.float32
     assert layer.weight.dtype == torch.float32
+
+
+FAULTS = """
+import resource, sys
+import torch
+from clearhead.core.runtime import keep_freed_memory
+torch.set_num_threads(1)
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+torch.ones(10_000_000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(9):
+    torch.ones(10_000_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
+def test_memory_that_is_given_back_is_there_the_next_time() -> None:
+    def faults(how: str) -> int:
+        ran = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True)
+        return int(ran.stdout)
+
+    # Nine times 40 MB of new pages, of whatever size pages have here.
+    pages = 9 * 40_000_000 // os.sysconf("SC_PAGE_SIZE")
+    assert faults("given back") > pages / 2
+    assert faults("kept") < pages / 50
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda name: object())
+    runtime.keep_freed_memory()
