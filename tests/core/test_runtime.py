@@ -63,7 +63,8 @@ from clearhead.core.runtime import keep_freed_memory
 torch.set_num_threads(1)
 if sys.argv[1] == "kept":
     keep_freed_memory()
-torch.ones(10_000_000)
+for _ in range(30):
+    torch.ones(10_000_000)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(9):
     torch.ones(10_000_000)
