@@ -332,8 +332,8 @@ def _gelu(x: Rows) -> Rows:
 
 
 def _gelu_exact(x: Rows) -> Rows:
-    # Numpy has no error function.
-    bent: Rows = F.gelu(torch.from_numpy(x)).numpy()
+    # Numpy has no error function, and torch's own GELU takes twice as long for few numbers.
+    bent: Rows = 0.5 * x * (1.0 + torch.erf(torch.from_numpy(math.sqrt(0.5) * x)).numpy())
     return bent
 
 

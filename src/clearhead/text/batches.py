@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
@@ -15,6 +16,9 @@ from jaxtyping import Float32, Int, Int32, Int64, UInt64
 
 ArrayT = TypeVar("ArrayT")
 Words = UInt64[np.ndarray, " N"]
+
+STEPS_AT_ONCE = 64
+"""The sequences of so many steps are chosen together."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,11 +93,23 @@ class TrainingBatches(ABC):
         assert 1 <= self.micro_batches <= self.sequences_per_step
 
     def __call__(self, step: int) -> list[Batch[np.ndarray]]:
-        return [self._batch(part) for part in np.array_split(self._places(step), self.micro_batches)]
+        chosen = (np.array_split(each, self.micro_batches) for each in (self._places(step), self.starts(step)))
+        return [self._batch(places, starts) for places, starts in zip(*chosen, strict=True)]
 
     def starts(self, step: int) -> Int64[np.ndarray, " B"]:
         """Return where the step's sequences begin in the text."""
-        return self._starts(self._places(step)).astype(np.int64)
+        block, row = divmod(step, STEPS_AT_ONCE)
+        if block not in self._known:
+            self._known.clear()
+            places = self._places(block * STEPS_AT_ONCE, STEPS_AT_ONCE)
+            self._known[block] = self._starts(places).astype(np.int64).reshape(STEPS_AT_ONCE, -1)
+        chosen: Int64[np.ndarray, " B"] = self._known[block][row]
+        return chosen
+
+    @cached_property
+    def _known(self) -> dict[int, Int64[np.ndarray, "N B"]]:
+        """Where the sequences of one block of steps begin: computed together, they cost little more than one step's."""
+        return {}
 
     def resized(self, sequences_per_step: int) -> TrainingBatches:
         """Return batches of so many sequences a step, in no more parts than that."""
@@ -118,13 +134,13 @@ class TrainingBatches(ABC):
     def _starts(self, places: Words) -> Words:
         """Return where the sequences at these places of the endless list begin."""
 
-    def _places(self, step: int) -> Words:
-        """Return the places of the step's sequences in the endless list."""
+    def _places(self, step: int, count: int = 1) -> Words:
+        """Return the places of the sequences of `count` steps in the endless list."""
         first = step * self.sequences_per_step
-        return np.arange(first, first + self.sequences_per_step, dtype=np.uint64)
+        return np.arange(first, first + count * self.sequences_per_step, dtype=np.uint64)
 
-    def _batch(self, places: Words) -> Batch[np.ndarray]:
-        rows = self.tokens.gather(self._starts(places).astype(np.int64), self.context_length + 1)
+    def _batch(self, places: Words, starts: Int64[np.ndarray, " B"]) -> Batch[np.ndarray]:
+        rows = self.tokens.gather(starts, self.context_length + 1)
         tokens, targets = np.ascontiguousarray(rows[:, :-1]), np.ascontiguousarray(rows[:, 1:])
         documents = None if self.end is None else document_numbers(tokens, self.end)
         return Batch(tokens, targets, self._weights(places), documents)
