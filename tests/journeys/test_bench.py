@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from clearhead.cli.bench import without_folder
 from clearhead.lab.bench import catalogue
 from clearhead.lab.bench.workload import Repeat, Sample, Variant, Workload
 
@@ -134,3 +135,17 @@ def test_everything_that_is_not_long_can_be_measured(terminal: Any) -> None:
     trained = {each["variant"] for each in found["train-0.8M-12"]["variants"]}
     assert trained >= {"ours, fp32", "nanoGPT", "transformers"}
     assert {each["peer"] for each in found["level-1.898"]["ratios"]} == {"nanoGPT"}
+
+
+@pytest.mark.parametrize(
+    ("word", "published"),
+    [
+        ("/somewhere/else/nanoGPT", "nanoGPT"),
+        ("--out=/somewhere/bench.json", "--out=bench.json"),
+        ("../nanoGPT", "../nanoGPT"),
+        ("--train.steps=110", "--train.steps=110"),
+        ("train", "train"),
+    ],
+)
+def test_a_published_command_says_nothing_of_the_folders_of_its_machine(word: str, published: str) -> None:
+    assert without_folder(word) == published

@@ -83,7 +83,7 @@ def measure(parser: Parser, arguments: Sequence[str]) -> int:
     err = console(stderr=True)
     for sentence in left_out:
         err.print(sentence, soft_wrap=True)
-    command, found = shlex.join(["clearhead", *sys.argv[1:]]), []
+    command, found = shlex.join(["clearhead", *map(without_folder, sys.argv[1:])]), []
     with err.status("Preparing ...") as status:
         for workload in chosen:
             found.append(
@@ -101,6 +101,12 @@ def measure(parser: Parser, arguments: Sequence[str]) -> int:
     if args.json:
         print_json(found)
     return 0
+
+
+def without_folder(word: str) -> str:
+    """Return a word of a command as it may be published: of a file that is named from the root on, its name."""
+    flag, equals, value = word.rpartition("=")
+    return flag + equals + (Path(value).name if Path(value).is_absolute() else value)
 
 
 def show(found: dict[str, Any]) -> None:
