@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -87,3 +88,21 @@ def test_memory_that_is_given_back_is_there_the_next_time() -> None:
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctypes.CDLL", lambda name: object())
     runtime.keep_freed_memory()
+
+
+def test_training_loads_no_compiler_unasked(tmp_path: Path) -> None:
+    story = tmp_path / "story.txt"
+    story.write_text("A tale of two lines.\nAnd of a third.\n" * 99)
+    sizes = "--model.num_layers 1 --model.num_heads 1 --model.width 8 --model.context_length 8"
+    program = f"""
+import sys
+from clearhead.cli.main import main
+try:
+    main(["train", {str(story)!r}, "--run", {str(tmp_path / "run")!r}, "--steps", "2", "--quiet", *{sizes.split()!r}])
+except SystemExit as ended:
+    assert not ended.code
+assert "torch" in sys.modules and "clearhead.training.loop" in sys.modules
+print(*[name for name in ("torch._dynamo", "torch._inductor") if name in sys.modules])
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[1:] == [""]

@@ -56,24 +56,6 @@ def test_help_names_every_verb_and_imports_nothing_heavy() -> None:
     assert not imported & {"torch", "numpy", "pydantic", "rich", "tokenizers", "matplotlib"}
 
 
-def test_training_loads_no_compiler_unasked(tmp_path: Path) -> None:
-    story = tmp_path / "story.txt"
-    story.write_text("A tale of two lines.\nAnd of a third.\n" * 99)
-    sizes = "--model.num_layers 1 --model.num_heads 1 --model.width 8 --model.context_length 8"
-    program = f"""
-import sys
-from clearhead.cli.main import main
-try:
-    main(["train", {str(story)!r}, "--run", {str(tmp_path / "run")!r}, "--steps", "2", "--quiet", *{sizes.split()!r}])
-except SystemExit as ended:
-    assert not ended.code
-assert "torch" in sys.modules and "clearhead.training.loop" in sys.modules
-print(*[name for name in ("torch._dynamo", "torch._inductor") if name in sys.modules])
-"""
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert ran.stdout.splitlines()[1:] == [""]
-
-
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself(verb: str, terminal: Terminal) -> None:
     told = terminal.do(verb, "--help").out
