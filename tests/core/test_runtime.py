@@ -86,8 +86,10 @@ def test_memory_that_is_given_back_is_there_the_next_time() -> None:
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ctypes.CDLL", lambda name: object())
+    asked: list[object] = []
+    monkeypatch.setattr("ctypes.CDLL", asked.append)
     runtime.keep_freed_memory()
+    assert asked == [None]
 
 
 def test_training_loads_no_compiler_unasked(tmp_path: Path) -> None:

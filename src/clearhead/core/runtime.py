@@ -47,7 +47,7 @@ class Runtime:
         torch.set_num_threads(self.threads)
         if torch.device(self.device).type == "cpu":
             keep_freed_memory()
-        # Torch's use_deterministic_algorithms does the same, but loads its compiler first, which takes a second.
+        # Torch's use_deterministic_algorithms does the same, but loads its compiler first: seconds of a busy core.
         torch.set_deterministic_debug_mode("error" if self.deterministic and self.device == "cpu" else "default")
         # Determinism alone would also fill all new memory first, which costs 5 % and helps only programs that read it.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -63,7 +63,7 @@ def keep_freed_memory() -> None:
     """Have this process keep the memory that tensors give back, where its C library is glibc.
 
     Otherwise every step asks the kernel for the same pages again, which takes up to a sixth of the time of a model of
-    10M parameters (docs/log.md). The most memory that is taken hardly changes.
+    10M parameters (docs/log.md). A little more memory is taken, since holes wait until something fits them.
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):
         set_option = ctypes.CDLL(None).mallopt

@@ -72,7 +72,7 @@ class Step(nn.Module):
 def compiled(step: Step, device: str) -> Callable[[Batch[Tensor]], Loss]:
     """Return a step that runs in kernels of torch.compile's making.
 
-    On a CPU one block is compiled and serves for the whole stack, which takes half the time of compiling the step
+    On a CPU one block is compiled and serves for the whole stack, which takes less time than compiling the step
     and is as fast (docs/log.md). On a GPU, and where there is no stack, the whole step is compiled.
     """
     # The compiler has a switch of its own.

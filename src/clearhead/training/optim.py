@@ -39,8 +39,8 @@ def orthogonalize(matrices: Float[Tensor, "N R C"], steps: int) -> Float[Tensor,
 class Quick(torch.optim.Optimizer):
     """An optimizer that is there at once.
 
-    Torch hides parts of its optimizers from its compiler, and loads the compiler to do so, which takes longer than
-    anything else between a command and its first step. Here these parts are called as they are.
+    Torch hides parts of its optimizers from its compiler, and loads the compiler to do so, which takes seconds on
+    a busy core. Here these parts are called as they are.
     """
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
