@@ -251,10 +251,10 @@ def generate(model: torch.nn.Module, tokenizer: Tokenizer, request: Request) -> 
     for uniforms in islice(luck(samples), request.num_tokens):
         probabilities = distribution(reader.logits().cpu(), reader.window.cpu(), request.sampling, never=never)
         ids = draw(probabilities, uniforms)
-        drawn = zip(samples, ids.tolist(), probabilities.gather(1, ids[:, None])[:, 0].tolist(), strict=True)
-        for sample, id_, probability in drawn:
+        chances = probabilities.numpy()
+        for sample, id_ in zip(samples, ids.tolist(), strict=True):
             if sample.number in going:
-                token = sample.take(id_, probability)
+                token = sample.take(id_, float(chances[sample.number, id_]))
                 yield token
                 if token.finished:
                     going.remove(sample.number)

@@ -31,13 +31,13 @@ class Product(Protocol):
 
 def exact(rows: int, *layers: nn.Linear) -> Map:
     """Multiply in fp32. The layers' matrices stand as one, turned and packed, which multiplies one row fastest."""
-    weight = side_by_side(layers).t().contiguous()
+    weight = joined(layers).t().contiguous()
     return over_arrays(lambda given, made: torch.mm(given, weight, out=made), rows, layers)
 
 
 def bf16(rows: int, *layers: nn.Linear) -> Map:
     """Multiply weights and states that are rounded to bfloat16; many rows are faster so."""
-    weight = side_by_side(layers).t().to(torch.bfloat16).contiguous()
+    weight = joined(layers).t().to(torch.bfloat16).contiguous()
     return over_arrays(lambda given, made: made.copy_(torch.mm(given.to(torch.bfloat16), weight)), rows, layers)
 
 
@@ -46,7 +46,7 @@ def int8(rows: int, *layers: nn.Linear) -> Map:
 
     Source: Dettmers et al. 2022, section 2.1 (absolute maximum); the states are not rounded to integers.
     """
-    levels, scales = rounded(side_by_side(layers))
+    levels, scales = rounded(joined(layers))
     # Torch's operation reads past the end of sizes that are no multiple of 16.
     outputs, inputs = levels.shape
     levels = F.pad(levels, (0, -inputs % 16, 0, -outputs % 16))
@@ -71,9 +71,10 @@ def rounded(weight: Float[Tensor, "N C"]) -> tuple[Tensor, Tensor]:
     return (weight / scales.float()[:, None]).round().to(torch.int8), scales
 
 
-def side_by_side(layers: tuple[nn.Linear, ...]) -> Float[Tensor, "N C"]:
+def joined(layers: tuple[nn.Linear, ...]) -> Float[Tensor, "N C"]:
     """Return the matrices of layers that read the same states as one."""
-    return torch.cat([layer.weight.detach() for layer in layers])
+    weights = [layer.weight.detach() for layer in layers]
+    return weights[0] if len(weights) == 1 else torch.cat(weights)
 
 
 def over_arrays(multiply: Callable[[Tensor, Tensor], Tensor], rows: int, layers: tuple[nn.Linear, ...]) -> Map:
@@ -85,16 +86,11 @@ def over_arrays(multiply: Callable[[Tensor, Tensor], Tensor], rows: int, layers:
     biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
     bias = torch.cat(biases).numpy() if biases else None
     width = sum(layer.out_features for layer in layers)
-    given, made = torch.empty(rows, layers[0].in_features), torch.empty(rows, width)
-    x_given, x_made = given.numpy(), made.numpy()
+    usual = torch.empty(rows, width)
 
     def product(x: Rows) -> Rows:
-        if len(x) == rows:
-            np.copyto(x_given, x)
-            multiply(given, made)
-            y = x_made
-        else:
-            y = multiply(torch.from_numpy(x), torch.empty(len(x), width)).numpy()
+        made = usual if len(x) == rows else torch.empty(len(x), width)
+        y: Rows = multiply(torch.from_numpy(x), made).numpy()
         return y if bias is None else y + bias
 
     return product
