@@ -57,6 +57,37 @@ def test_stacked_matrices_move_as_they_do_alone() -> None:
         assert (left - right).abs().max() < 1e-5
 
 
+REACHED = ((0, 2, 3), (1, 2), (), (0, 1, 2, 3))
+"""Which matrices have a gradient in each of four steps; the second one's shape is its own."""
+
+
+def moved_in_part(without: Callable[[nn.Parameter], Tensor | None]) -> list[Tensor]:
+    """Return matrices after these steps; `without` gives the gradient of those that are not reached."""
+    moving = matrices((5, 11), (11, 5), (5, 11), (5, 11))
+    gradients = [matrix.grad for matrix in moving]
+    optimizer = Muon(moving, lr=0.1, weight_decay=0.3)
+    for reached in REACHED:
+        for index, matrix in enumerate(moving):
+            matrix.grad = gradients[index] if index in reached else without(matrix)
+        optimizer.step()
+    return [matrix.detach() for matrix in moving]
+
+
+def test_matrices_without_a_gradient_stay_while_others_of_their_shape_move() -> None:
+    alone = matrices((5, 11), (11, 5), (5, 11), (5, 11))
+    single = [Muon([matrix], lr=0.1, weight_decay=0.3) for matrix in alone]
+    for reached in REACHED:
+        for index in reached:
+            single[index].step()
+
+    def furthest(moved: list[Tensor]) -> float:
+        return max(float((left - right.detach()).abs().max()) for left, right in zip(moved, alone, strict=True))
+
+    assert furthest(moved_in_part(lambda _: None)) < 1e-5
+    # A gradient of zeros is not the same: momentum and decay go on.
+    assert furthest(moved_in_part(torch.zeros_like)) > 1e-2
+
+
 @pytest.mark.parametrize("shape", [(17, 17), (31, 13), (13, 31)])
 def test_muon_agrees_with_torch(shape: tuple[int, int]) -> None:
     """torch.optim.Muon works in bf16, so its update differs by a few percent; the sign of a mistake would not."""

@@ -96,16 +96,26 @@ class Muon(Quick):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Update every matrix that has a gradient."""
+        """Update every matrix that has a gradient, and leave the others and their momentum as they are."""
         for group, parameters, buffers in self._stacks:
-            gradients = torch.stack([parameter.grad for parameter in parameters])
-            buffers.lerp_(gradients, 1.0 - group["momentum"])
-            wanted = gradients.lerp_(buffers, group["momentum"])
-            updates = orthogonalize(wanted.to(self._dtype), group["newton_schulz_steps"]).to(wanted.dtype)
-            rows, columns = parameters[0].shape
-            rate = group["lr"] * max(1.0, rows / columns) ** 0.5
-            torch._foreach_mul_(parameters, 1.0 - group["lr"] * group["weight_decay"])
-            torch._foreach_add_(parameters, list(updates), alpha=-rate)
+            reached = [index for index, parameter in enumerate(parameters) if parameter.grad is not None]
+            if len(reached) == len(parameters):
+                self._move(group, parameters, buffers)
+            elif reached:
+                some = buffers[reached]
+                self._move(group, [parameters[index] for index in reached], some)
+                buffers[reached] = some
+
+    def _move(self, group: dict[str, Any], parameters: list[Tensor], buffers: Tensor) -> None:
+        """Update matrices of one shape, and their momentum in place."""
+        gradients = torch.stack([parameter.grad for parameter in parameters])
+        buffers.lerp_(gradients, 1.0 - group["momentum"])
+        wanted = gradients.lerp_(buffers, group["momentum"])
+        updates = orthogonalize(wanted.to(self._dtype), group["newton_schulz_steps"]).to(wanted.dtype)
+        rows, columns = parameters[0].shape
+        rate = group["lr"] * max(1.0, rows / columns) ** 0.5
+        torch._foreach_mul_(parameters, 1.0 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(parameters, list(updates), alpha=-rate)
 
 
 class OptimizerSet:
