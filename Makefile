@@ -21,7 +21,7 @@ slow: $(VENV)/installed-dev
 	$(BIN)/pytest -q -n 2 -m 'slow or hypothesis' --hypothesis-profile=others
 
 bench: $(VENV)/installed
-	$(BIN)/clearhead bench --repetitions 3 --out benchmarks/bench.json
+	$(BIN)/clearhead bench --repetitions 3 --out benchmarks/mine.json
 
 soak: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/soak.py

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from clearhead.cli.bench import without_folder
-from clearhead.lab.bench import catalogue
+from clearhead.lab.bench import catalogue, runner, stored
 from clearhead.lab.bench.workload import Repeat, Sample, Variant, Workload
 
 NANOGPT_MODEL = """
@@ -99,6 +101,76 @@ def test_figures_are_printed_kept_and_reported(terminal: Any, monkeypatch: pytes
     assert found["variants"][0]["summary"]["seconds"]["median"] == 2.0
     assert terminal.do("bench", "report", "kept.json", "--to", "page.md").out.strip() == "page.md"
     assert "3.00 (2.00 to 4.00)" in terminal.folder.joinpath("page.md").read_text()
+
+
+def beside_peer(_: Any) -> list[Variant]:
+    return [Variant(name="ours", prepare=instant), Variant(name="peer", ours=False, prepare=instant)]
+
+
+def test_better_figures_are_not_lost_unasked(terminal: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(catalogue.WORKLOADS, FAKE.name, replace(FAKE, variants=beside_peer))
+    again = ("bench", FAKE.name, "--out", "kept.json")
+    terminal.do(*again, "--quick")
+    assert "has figures of fake-one already" in terminal.do(*again, "--repetitions", "3").err
+    assert "holds figures of full length" in terminal.refused(*again, "--quick")
+    assert "holds figures of full length" in terminal.refused(*again, "--quick", "--replace")
+    assert "has 3 repetitions of fake-one, and these would be 2" in terminal.refused(*again, "--repetitions", "2")
+    monkeypatch.setitem(catalogue.WORKLOADS, FAKE.name, FAKE)
+    assert "has figures of peer in fake-one" in terminal.refused(*again, "--repetitions", "3")
+    terminal.do(*again, "--repetitions", "2", "--replace")
+    assert len(stored.read(terminal.folder / "kept.json")[FAKE.name]["variants"][0]["samples"]) == 2
+    assert "give both, or neither" in terminal.refused("bench", FAKE.name, "--replace")
+
+
+def test_a_place_that_takes_no_figures_is_refused_before_anything_is_measured(
+    terminal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(_: Any) -> Any:
+        raise AssertionError("it was measured")
+
+    monkeypatch.setitem(catalogue.WORKLOADS, FAKE.name, FAKE)
+    monkeypatch.setattr(runner, "interleaved", never)
+    terminal.write("other.json", json.dumps({"format": 1}))
+    terminal.write("text.txt", "To be")
+    for out, sentence in {
+        "none/kept.json": "There is no folder none",
+        terminal.folder: "is a folder",
+        "": "is a folder",
+        "text.txt": "is not valid JSON",
+        "other.json": "holds no figures",
+    }.items():
+        assert sentence in terminal.refused("bench", FAKE.name, "--out", out)
+
+
+def test_a_page_is_not_written_by_half(terminal: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(catalogue.WORKLOADS, FAKE.name, replace(FAKE, variants=trained))
+    terminal.do("bench", FAKE.name, "--out", "kept.json")
+    terminal.folder.joinpath("pages").mkdir()
+    assert "pages is a folder" in terminal.refused("bench", "report", "kept.json", "--to", "pages")
+    assert "There is no folder none" in terminal.refused("bench", "report", "kept.json", "--to", "none/page.md")
+    assert "holds the figures themselves" in terminal.refused("bench", "report", "kept.json", "--to", "./kept.json")
+    terminal.folder.joinpath("page-fake-one.svg").mkdir()
+    assert "page-fake-one.svg is a folder" in terminal.refused("bench", "report", "kept.json", "--to", "page.md")
+
+
+@contextmanager
+def ended_badly() -> Iterator[Repeat]:
+    figures = {"seconds": 1.0, "step_seconds": 2.0, "nats_per_token": math.nan}
+    yield lambda _: Sample(figures=figures, curve=[(1.0, 3.0), (2.0, math.nan)])
+
+
+def trained(_: Any) -> list[Variant]:
+    return [Variant(name="ours", prepare=ended_badly), Variant(name="peer", ours=False, prepare=ended_badly)]
+
+
+def test_a_loss_that_is_no_number_is_told(terminal: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    workload = replace(FAKE, variants=trained, figure="nats_per_token")
+    monkeypatch.setitem(catalogue.WORKLOADS, FAKE.name, workload)
+    out = terminal.do("bench", FAKE.name, "--repetitions", "1", "--out", "kept.json").out
+    assert "The nats per token of peer and ours cannot be compared" in out
+    assert "1 repetition in" in out
+    terminal.do("bench", "report", "kept.json", "--to", "page.md")
+    assert "| peer | not a number |" in terminal.folder.joinpath("page.md").read_text()
 
 
 def test_what_is_long_or_lacks_its_text_is_left_out(terminal: Any, monkeypatch: pytest.MonkeyPatch) -> None:

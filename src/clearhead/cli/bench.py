@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clearhead.cli.arguments import Parser, dotted_flags, positive
 from clearhead.cli.terminal import console, print_json
+from clearhead.core.errors import UserError
+
+if TYPE_CHECKING:
+    from clearhead.lab.bench.workload import Request
 
 EPILOG = """\
 clearhead bench list                    what can be measured
@@ -17,7 +22,10 @@ clearhead bench                         all that does not take long
 clearhead bench decode --nanogpt PATH   one group, beside nanoGPT
 clearhead bench report FILE --to PAGE   what --out FILE has kept, as Markdown with charts
 
-Settings such as --train.steps 110 change our recipe where something is trained to a level."""
+Settings such as --train.steps 110 change our recipe where something is trained to a level.
+
+--out puts figures in the place of the same workload's. It refuses to where variants (such as a peer's) or repetitions
+would become fewer, unless --replace is given; and --quick figures never come beside those of full length."""
 
 
 def run(parser: Parser, arguments: Sequence[str]) -> int:
@@ -47,11 +55,8 @@ def list_workloads(parser: Parser, arguments: Sequence[str]) -> int:
     return 0
 
 
-def measure(parser: Parser, arguments: Sequence[str]) -> int:
-    """Measure what is named, and print it workload by workload."""
-    import argparse
-
-    rest, pairs = dotted_flags(arguments)
+def add_arguments(parser: Parser) -> None:
+    """Declare the flags of measuring."""
     add = parser.add_argument
     add("names", nargs="*", metavar="NAME", help="workloads or groups (all that do not take long)")
     add("--quick", action="store_true", help="one short repetition of each: to see that it works")
@@ -61,27 +66,30 @@ def measure(parser: Parser, arguments: Sequence[str]) -> int:
     add("--nanogpt", metavar="DIR", help="a checkout of nanoGPT, to be measured too")
     add("--transformers", action="store_true", help="measure the library transformers too")
     add("--out", metavar="FILE", help="keep the figures there, as JSON, beside those of other workloads")
+    add("--replace", action="store_true", help="with --out: older figures may be lost")
     add("--json", action="store_true", help="print as JSON")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
+
+
+def measure(parser: Parser, arguments: Sequence[str]) -> int:
+    """Measure what is named, and print it workload by workload."""
+    rest, pairs = dotted_flags(arguments)
+    add_arguments(parser)
     args = parser.parse(rest)
-    from clearhead.core.runtime import available_cores
+    if args.replace and args.out is None:
+        raise UserError("--replace says what --out may do; give both, or neither.")
     from clearhead.lab.bench import record, runner
     from clearhead.lab.bench.catalogue import choose
-    from clearhead.lab.bench.workload import Request
 
-    request = Request(
-        quick=args.quick,
-        repetitions=args.repetitions,
-        threads=args.threads or available_cores(),
-        text=Path(args.text) if args.text else None,
-        nanogpt=Path(args.nanogpt) if args.nanogpt else None,
-        transformers=args.transformers,
-        changes={f"--{name}": value for name, value in pairs},
-    )
-    chosen, left_out = choose(args.names, request)
+    request = request_of(args, pairs)
+    chosen, sentences = choose(args.names, request)
+    coming = [runner.expected(each, request) for each in chosen]
+    out = None if args.out is None else Path(args.out)
+    if out is not None and (replaced := record.require_room(out, coming, replace=args.replace)):
+        sentences.append(f"{out} has figures of {', '.join(replaced)} already; the new ones take their place.")
     err = console(stderr=True)
-    for sentence in left_out:
+    for sentence in sentences:
         err.print(sentence, soft_wrap=True)
     command, found = shlex.join(["clearhead", *map(without_folder, sys.argv[1:])]), []
     with err.status("Preparing ...") as status:
@@ -94,13 +102,29 @@ def measure(parser: Parser, arguments: Sequence[str]) -> int:
                     tell=lambda what, name=workload.name: status.update(f"{name}: {what} ..."),
                 )
             )
-            if args.out:
-                record.add(Path(args.out), found[-1])
             if not args.json:
                 show(found[-1])
+            if out is not None:
+                record.add(out, found[-1], replace=args.replace)
     if args.json:
         print_json(found)
     return 0
+
+
+def request_of(args: argparse.Namespace, pairs: Sequence[tuple[str, str]]) -> Request:
+    """Return what the flags ask for."""
+    from clearhead.core.runtime import available_cores
+    from clearhead.lab.bench.workload import Request
+
+    return Request(
+        quick=args.quick,
+        repetitions=args.repetitions,
+        threads=args.threads or available_cores(),
+        text=Path(args.text) if args.text else None,
+        nanogpt=Path(args.nanogpt) if args.nanogpt else None,
+        transformers=args.transformers,
+        changes={f"--{name}": value for name, value in pairs},
+    )
 
 
 def without_folder(word: str) -> str:
@@ -128,12 +152,13 @@ def report(parser: Parser, arguments: Sequence[str]) -> int:
         "--to", default="RESULTS.md", metavar="PAGE", help="the page; charts lie beside it (RESULTS.md)"
     )
     args = parser.parse(arguments)
-    from clearhead.core.errors import UserError
-    from clearhead.lab.bench import record
+    from clearhead.lab.bench import record, stored
 
-    kept = record.read(Path(args.file))
+    kept = stored.read(Path(args.file))
     if not kept:
         raise UserError(f"There are no figures in {args.file}; clearhead bench --out {args.file} measures some.")
+    if Path(args.to).resolve() == Path(args.file).resolve():
+        raise UserError(f"{args.file} holds the figures themselves; name another file by --to.")
     for path in record.write_report(list(kept.values()), Path(args.to)):
         print(path)
     return 0

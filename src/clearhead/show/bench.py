@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from clearhead.core.words import counted
 from clearhead.show.readable import duration, percent
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ def spread(name: str, summary: Mapping[str, float | None] | None) -> str:
     """Return a median with its lowest and highest value; the median alone where there is no difference to be seen."""
     if summary is None:
         return ""
+    if None in summary.values():
+        return "not a number"
     median, low, high = (amount(name, summary[key]) for key in ("median", "low", "high"))
     return median if low == high else f"{median} ({low} to {high})"
 
@@ -63,6 +67,9 @@ def sentences(record: Record) -> list[str]:
     said = []
     for each in record["ratios"]:
         first, second = (each["variant"], each["peer"])[:: 1 if record["best"] == "highest" else -1]
+        if None in (each["median"], each["low"], each["high"]):
+            said.append(f"The {figure} of {first} and {second} cannot be compared: not all are numbers.")
+            continue
         said.append(
             f"{first} has {each['median']:.2f} times the {figure} of {second} "
             f"({each['low']:.2f} to {each['high']:.2f})."
@@ -73,12 +80,17 @@ def sentences(record: Record) -> list[str]:
 def circumstances(record: Record) -> str:
     """Return in a line where and how a record's figures were measured."""
     machine, others = record["machine"], record["share_of_others"]
-    repetitions = len(record["variants"][0]["samples"])
+    repetitions = counted(len(record["variants"][0]["samples"]), "repetition")
+    processors = [
+        f"{noun}s not known" if machine[f"{noun}s"] is None else counted(machine[f"{noun}s"], noun)
+        for noun in ("core", "thread")
+    ]
     parts = [
-        f"{machine.get('model') or machine['processor']}, {machine['cores']} cores, {machine['threads']} threads",
+        machine.get("model") or machine["processor"],
+        *processors,
         f"torch {record['versions']['torch']}",
         "other load not known" if others is None else f"other load {percent(others, 1)}",
-        f"{repetitions} repetitions in {duration(record['seconds'])}",
+        f"{repetitions} in {duration(record['seconds'])}",
         f"commit {record['commit'] or 'not known'}",
         record["time"],
     ]
@@ -123,6 +135,7 @@ def has_curve(record: Record) -> bool:
 
 def chart(record: Record) -> str:
     """Return a picture of loss against seconds as SVG: a line for each run, a colour for each variant."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     from clearhead.show.palette import LINES
@@ -131,13 +144,20 @@ def chart(record: Record) -> str:
     axes = figure.add_subplot()
     for each, colour in zip(record["variants"], LINES * len(record["variants"]), strict=False):
         for number, sample in enumerate(each["samples"]):
-            seconds, losses = zip(*sample["curve"], strict=True) if sample["curve"] else ((), ())
+            seconds, losses = zip(*map(drawable, sample["curve"]), strict=True) if sample["curve"] else ((), ())
             axes.plot(seconds, losses, color=colour, linewidth=1.2, label=None if number else each["variant"])
-            end = sample["figures"]
-            axes.plot(end["step_seconds"], end["nats_per_token"], "o", color=colour, markersize=4)
+            end = drawable([sample["figures"].get(name) for name in ("step_seconds", "nats_per_token")])
+            axes.plot(*end, "o", color=colour, markersize=4)
     axes.set(xlabel="seconds spent in steps", ylabel="validation loss (nats)")
     axes.legend(frameon=False)
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None})
+    # Names inside an SVG are drawn by chance unless they are salted: the same figures make the same file.
+    with rc_context({"svg.hashsalt": "clearhead"}):
+        figure.savefig(stream, format="svg", metadata={"Date": None})
     svg = stream.getvalue()
     return svg[svg.index("<svg") :]
+
+
+def drawable(point: Sequence[float | None]) -> list[float]:
+    """Return numbers with a gap where there is none."""
+    return [math.nan if value is None else value for value in point]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from clearhead.lab.bench import record, runner
+from clearhead.lab.bench import record, runner, stored
 from clearhead.lab.bench.workload import Repeat, Request, Sample, Variant, Workload
 from clearhead.show import bench
 
@@ -124,8 +124,8 @@ def test_figures_are_added_to_a_file_and_made_a_page(diary: Diary, tmp_path: Pat
     kept, page = tmp_path / "kept.json", tmp_path / "RESULTS.md"
     for name in ("second", "first", "second"):
         record.add(kept, measured(diary, name=name))
-    assert list(record.read(kept)) == ["first", "second"]
-    assert record.write_report(list(record.read(kept).values()), page) == [
+    assert list(stored.read(kept)) == ["first", "second"]
+    assert record.write_report(list(stored.read(kept).values()), page) == [
         page,
         tmp_path / "RESULTS-first.svg",
         tmp_path / "RESULTS-second.svg",

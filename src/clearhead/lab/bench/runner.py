@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import statistics
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 from clearhead.core.events import finite_or_null
 from clearhead.core.run import machine, versions
 from clearhead.lab.bench.load import TOO_MUCH, LoadMeter
+from clearhead.lab.bench.record import Outline
 from clearhead.lab.bench.workload import Request, Sample, Variant, Workload
 from clearhead.show.readable import percent
 
@@ -63,8 +65,7 @@ def interleaved(
 
 def run(workload: Workload, request: Request, *, command: str, tell: Tell = lambda _: None) -> dict[str, Any]:
     """Measure a workload, and return what was found and under which circumstances, as JSON values."""
-    repetitions = request.repetitions or (1 if request.quick else workload.repetitions)
-    variants = workload.variants(request)
+    repetitions, variants = repetitions_of(workload, request), workload.variants(request)
     meter, began = LoadMeter(), time.monotonic()
     found = interleaved(variants, repetitions, warm_up=not workload.cold, tell=tell)
     others = meter.share_of_others()
@@ -87,6 +88,25 @@ def run(workload: Workload, request: Request, *, command: str, tell: Tell = lamb
     }
     values: dict[str, Any] = finite_or_null(record)
     return values
+
+
+def repetitions_of(workload: Workload, request: Request) -> int:
+    """Return how often each variant is measured."""
+    return request.repetitions or (1 if request.quick else workload.repetitions)
+
+
+def expected(workload: Workload, request: Request) -> Outline:
+    """Return what a record will have once it is measured.
+
+    Raises:
+        UserError: a peer that was asked for is not there.
+    """
+    return Outline(
+        workload=workload.name,
+        quick=request.quick,
+        variants=[each.name for each in workload.variants(request)],
+        repetitions=repetitions_of(workload, request),
+    )
 
 
 def warnings(share_of_others: float | None, *, quick: bool) -> list[str]:
@@ -124,7 +144,10 @@ def described(measured: Measured) -> dict[str, Any]:
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
-    """Return the median, the lowest and the highest of some values."""
+    """Return the median, the lowest and the highest of some values; none of them where one is not a number."""
+    if any(map(math.isnan, values)):
+        # In whatever order these are sorted, what comes out is chance.
+        return dict.fromkeys(("median", "low", "high"), math.nan)
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
