@@ -11,9 +11,10 @@ from clearhead.core.config import merge
 from clearhead.text.corpus import from_documents, read
 from clearhead.text.split import split
 from clearhead.text.tales import tales
-from clearhead.training import fit
-from clearhead.training.expectation import Expectation, TextMeasure, expect, expect_run, is_covered, measure_text
+from clearhead.training import expectation, fit
+from clearhead.training.expectation import Expectation, TextMeasure, expect, is_covered, measure_text
 from clearhead.training.recipes import recipe
+from clearhead.training.watch import expect_run
 
 SMALL: dict[str, Any] = {
     "model.num_layers": 1,
@@ -28,7 +29,10 @@ SMALL: dict[str, Any] = {
 
 @pytest.mark.parametrize("tokenizer", [{"kind": "char"}, {"kind": "bpe", "vocabulary_size": 277}])
 @pytest.mark.parametrize("documents", [1, 23])
-def test_a_run_expects_what_its_text_promised(place: Path, tokenizer: dict[str, Any], documents: int) -> None:
+def test_a_run_expects_what_its_text_promised(
+    place: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: dict[str, Any], documents: int
+) -> None:
+    monkeypatch.setattr(expectation, "SMALLEST_COVERED", 1)
     texts = []
     for number in range(documents):
         texts.append(place / f"{number}.txt")
@@ -78,7 +82,13 @@ def test_learning_by_heart_is_foreseen_and_dropout_helps() -> None:
     ],
 )
 def test_only_runs_of_the_known_kind_are_covered(preset: str, changes: dict[str, Any], known: bool) -> None:
-    assert is_covered(merge(recipe(preset), changes)) is known
+    assert is_covered(merge(recipe(preset), changes), 10**6) is known
+
+
+def test_of_little_text_nothing_is_expected(place: Path) -> None:
+    assert is_covered(recipe("tiny"), expectation.SMALLEST_COVERED)
+    assert not is_covered(recipe("tiny"), expectation.SMALLEST_COVERED - 1)
+    assert expect_run(fit.create([place / "text.txt"], merge(recipe("tiny"), SMALL))) is None
 
 
 def test_a_run_of_another_kind_expects_nothing(place: Path) -> None:

@@ -27,7 +27,10 @@ from clearhead.training.config import RunConfig
 from clearhead.training.optim import OptimizerSet
 from clearhead.training.range_test import affordable, range_test
 from clearhead.training.recipes import RECIPES, recipe
+from clearhead.training.schedule import Plan
 from clearhead.training.session import Session
+from clearhead.training.state import State
+from clearhead.training.watch import replanning
 
 SMALL: dict[str, Any] = {
     "train.threads": 1,
@@ -109,6 +112,32 @@ def test_a_timed_run_ends_about_in_time(place: Path) -> None:
     assert last.name == "stopped"
     assert session.state.replanned
     assert session.state.step == session.state.plan.steps
+
+
+def test_a_run_that_was_planned_in_a_slow_moment_uses_its_time(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed = small(**{"train.steps": None, "train.minutes": 0.05, "train.patience": 0, "train.evaluate_every": None})
+    speed = session_module.probe(create(place, path=place / "probed"))
+    slow = session_module.Speed(30 * speed.step_seconds, 30 * speed.evaluation_seconds)
+    monkeypatch.setattr(session_module, "probe", lambda _: slow)
+    session = create(place, timed)
+    first = session.state.plan
+    plans = [event for event in fit.train(session) if event.name == "planned"]
+    assert "half of the steps are over" in plans[1].reason
+    assert session.state.step == session.state.plan.steps > 3 * first.steps
+    assert session.state.plan.evaluate_every > 2 * first.evaluate_every
+
+
+@pytest.mark.parametrize(
+    ("step", "seconds", "again"), [(6, 1.0, False), (7, 7.0, True), (7, 8.0, False), (7, 15.0, True)]
+)
+def test_a_timed_run_is_planned_anew_at_half_its_time_or_when_its_steps_end_too_soon(
+    place: Path, step: int, seconds: float, again: bool
+) -> None:
+    session = create(place, small(**{"train.steps": None, "train.minutes": 0.5, "train.evaluate_every": 3}))
+    state = State(plan=Plan(14, 3), step=step, seconds=seconds, train_seconds=0.9 * seconds)
+    found = replanning(session)(state)
+    assert (found is not None) == again
+    assert found is None or (found[0].evaluate_every == 3 and found[0].steps > 7)
 
 
 def test_an_occupied_run_is_refused_and_left_alone(place: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from clearhead.core.errors import UserError
 from clearhead.core.runtime import Runtime
 from clearhead.text.corpus import Corpus, from_documents
 from clearhead.text.tales import tales
-from clearhead.training import fit, plan
+from clearhead.training import expectation, fit, plan
 from clearhead.training.config import RunConfig
 from clearhead.training.expectation import TextMeasure
 from clearhead.training.recipes import recipe
@@ -81,6 +83,22 @@ def test_a_run_ends_before_it_learns_its_text_by_heart(machine: Machine, monkeyp
         assert ("by heart" in choice.sentence) == (training_bytes == few)
 
 
+def test_more_time_never_promises_less(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(1e12)
+    monkeypatch.setattr(plan, "measure_text", lambda _: TextMeasure(10**5, 2.0))
+    promised = [
+        plan.choose(stories(), [{"train.minutes": minutes}], Runtime()).best.loss for minutes in (1.0, 31.0, 1e4, 1e9)
+    ]
+    assert all(more <= 1.01 * less for less, more in itertools.pairwise(promised))
+
+
+@pytest.mark.parametrize("possible", [1, 7, 10**11])
+def test_the_lengths_of_a_run_go_down_to_one_step(possible: int) -> None:
+    found = list(plan.lengths(possible))
+    assert (found[0], found[-1]) == (possible, 1)
+    assert all(shorter > 0.7 * longer - 1 for longer, shorter in itertools.pairwise(found))
+
+
 def test_characters_beyond_the_sample_are_no_obstacle(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(1e11)
     monkeypatch.setattr(plan, "SAMPLE_BYTES", 500)
@@ -106,6 +124,14 @@ def test_sizes_that_cannot_be_had_are_left_out() -> None:
         plan.propose([{"model.width": 199}])
 
 
+def test_settings_that_do_not_suit_the_preset_may_suit_a_plan() -> None:
+    preset = recipe("modern")
+    assert plan.before_plan([{"model.dropout": 0.3}], preset) == merge(preset, {"model.dropout": 0.3})
+    assert plan.before_plan([{"model.width": 160}], preset).model.width == 160
+    with pytest.raises(UserError, match="num_heads = 3 does not divide"):
+        plan.before_plan([{"model.width": 199}], preset)
+
+
 @pytest.mark.parametrize("length", [{"train.steps": 3}, {"train.tokens": 999}, {"train.epochs": 1.5}])
 def test_only_a_length_in_time_is_planned(length: dict[str, Any]) -> None:
     assert plan.planner(merge(recipe("modern"), length), [length]) is None
@@ -120,8 +146,9 @@ def test_where_nothing_is_open_nothing_is_measured(monkeypatch: pytest.MonkeyPat
     assert settled(Runtime(), stories()).model == merge(recipe("modern"), everything).model
 
 
-def test_a_run_is_made_by_its_plan(place: Path, machine: Machine) -> None:
+def test_a_run_is_made_and_judged_by_its_plan(place: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(1e11)
+    monkeypatch.setattr(expectation, "SMALLEST_COVERED", 1)
     told: list[str] = []
     settings: dict[str, Any] = {"model.width": 24, "train.sample_tokens": 5, "train.minutes": 0.01}
     config = merge(recipe("modern"), settings)
@@ -130,3 +157,7 @@ def test_a_run_is_made_by_its_plan(place: Path, machine: Machine) -> None:
     assert session.config.model.context_length != recipe("modern").model.context_length
     assert session.config.train.patience == 0
     assert told[0].startswith("Plan for 0.01 min: ")
+    assert session.expected is not None
+    assert told[0].endswith(f"expected: {session.expected}.")
+    counted = [event for event in fit.train(session) if event.name == "measured" and event.subject == "expected"]
+    assert [event.values for event in counted] == [asdict(session.expected)]

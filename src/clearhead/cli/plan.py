@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -36,13 +35,12 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print as JSON")
     args = parser.parse(rest)
     from clearhead.text.origin import read_texts
-    from clearhead.training.config import override
     from clearhead.training.fit import choose_runtime
-    from clearhead.training.plan import choose
+    from clearhead.training.plan import before_plan, choose
     from clearhead.training.recipes import recipe
 
     settings = layers(args, pairs)
-    config = functools.reduce(override, settings, recipe("modern"))
+    config = before_plan(settings, recipe("modern"))
     if config.task.kind != "lm":
         raise UserError(f"Plans are for language models; --task {config.task.kind} trains without one.")
     choice = choose(read_texts(args.texts, config.text), settings, choose_runtime(config))

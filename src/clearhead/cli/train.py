@@ -116,8 +116,12 @@ def settings(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> tuple[Ru
     from clearhead.training.recipes import default_recipe, recipe
 
     found = layers(args, pairs)
-    preset = args.preset or default_recipe(task_of(found), named=bool(args.texts))
-    return functools.reduce(override, found, recipe(preset)), "context_length" in found[-1].get("model", {})
+    named = "context_length" in found[-1].get("model", {})
+    if args.preset:
+        return functools.reduce(override, found, recipe(args.preset)), named
+    from clearhead.training.plan import before_plan
+
+    return before_plan(found, recipe(default_recipe(task_of(found), named=bool(args.texts)))), named
 
 
 def created(args: argparse.Namespace, pairs: list[tuple[str, str]], path: Path | None) -> Session:

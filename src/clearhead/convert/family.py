@@ -11,6 +11,7 @@ from torch import Tensor
 
 from clearhead.core.config import merge, to_dict
 from clearhead.core.errors import UserError
+from clearhead.model.build import build_outline
 from clearhead.model.config import GptConfig
 from clearhead.model.transformer import GPT
 from clearhead.store.checkpoint import model_tensors
@@ -167,8 +168,7 @@ def _as_toml(value: object) -> str:
 
 def _require_fit(converted: Mapping[str, Tensor], config: GptConfig, vocabulary_size: int) -> None:
     """Compare names and shapes with those of the model, which is made without memory for it."""
-    with torch.device("meta"):
-        wanted = {name: parameter.shape for name, parameter in GPT(config, vocabulary_size).named_parameters()}
+    wanted = {name: parameter.shape for name, parameter in build_outline(config, vocabulary_size).named_parameters()}
     assert wanted.keys() == converted.keys()
     for name, shape in wanted.items():
         if converted[name].shape != shape:

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from clearhead.convert.huggingface import from_transformers
@@ -17,8 +16,8 @@ from clearhead.core.config import to_dict
 from clearhead.core.errors import DamagedFile, UserError
 from clearhead.core.files import read_json, sha256, write_atomically
 from clearhead.core.run import Run
+from clearhead.model.build import build_outline
 from clearhead.model.config import GptConfig
-from clearhead.model.transformer import GPT
 from clearhead.store import checkpoint
 from clearhead.text.config import TextConfig
 from clearhead.text.tokenizer import Tokenizer
@@ -123,8 +122,7 @@ def _cut_to(tensors: Mapping[str, Tensor], vocabulary_size: int, folder: Path) -
 
 def _count(config: GptConfig, vocabulary_size: int) -> dict[str, int]:
     """Return the number of parameters, in all and by role."""
-    with torch.device("meta"):
-        model = GPT(config, vocabulary_size)
+    model = build_outline(config, vocabulary_size)
     counts = {"total": sum(parameter.numel() for parameter in model.parameters())}
     roles = model.roles()
     for name, parameter in model.named_parameters():

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from clearhead.core.errors import UserError
 from clearhead.core.runtime import Precision, Runtime, available_cores, available_devices, describe_device
-from clearhead.model.build import build_model
+from clearhead.model.build import build_model, build_outline
 from clearhead.model.config import GptConfig, ModelConfig
 
 LOSS_TOLERANCES: dict[Precision, float] = {"fp32": 1e-3, "bf16": 1e-2}
@@ -259,8 +259,7 @@ def timed_sizes(sizes: Mapping[str, GptConfig], runtime: Runtime, until: float, 
     """Yield how fast each size is; those that would last beyond `until`, judged by the one before, are not tried."""
     pass_seconds, last = 0.0, 1
     for name, config in sizes.items():
-        with torch.device("meta"):
-            parameters = sum(parameter.numel() for parameter in build_model(config, VOCABULARY_SIZE).parameters())
+        parameters = sum(parameter.numel() for parameter in build_outline(config, VOCABULARY_SIZE).parameters())
         # A pass to warm up, one to time.
         if time.perf_counter() + 2 * pass_seconds * parameters / last > until:
             yield Speed(name, parameters, None)

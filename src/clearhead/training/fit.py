@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -27,6 +27,7 @@ from clearhead.store import checkpoint
 from clearhead.text.corpus import Corpus
 from clearhead.training import devices, preflight
 from clearhead.training.config import RunConfig, override
+from clearhead.training.expectation import Expectation
 from clearhead.training.loop import steps
 from clearhead.training.recipes import recipe
 from clearhead.training.schedule import Plan
@@ -40,8 +41,18 @@ COMPLETE_ALREADY = "the run was complete already"
 PATIENT_BELOW_BYTES = 5_000_000
 SPACED_BELOW_PARAMETERS = 5_000_000
 
-Planner = Callable[[Runtime, Corpus], RunConfig]
-"""Settles, for a way to compute and a text, what its user left open."""
+
+@runtime_checkable
+class Planner(Protocol):
+    """Settles, for a way to compute and a text, what its user left open.
+
+    Args:
+        expected: the loss that it then expects, if it can say.
+    """
+
+    expected: Expectation | None
+
+    def __call__(self, runtime: Runtime, corpus: Corpus) -> RunConfig: ...
 
 
 def create(
@@ -74,7 +85,8 @@ def create(
         model = build_model(config.model, vocabulary_size, seed=config.train.seed).to(runtime.device)
         config = settle(config, task.data, sum(parameter.numel() for parameter in model.parameters()))
         run = lay_down(path, config, runtime, task, model, command, kept_stdin)
-    return assemble(run, config, runtime, task, model)
+    session = assemble(run, config, runtime, task, model)
+    return replace(session, expected=None if plan is None else plan.expected)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import torch
 from clearhead.core.config import merge, to_dict
 from clearhead.core.errors import UserError
 from clearhead.core.runtime import Runtime
-from clearhead.model.build import build_model
+from clearhead.model.build import build_model, build_outline
 from clearhead.model.config import BigramConfig
 from clearhead.text.corpus import Corpus
 from clearhead.text.split import Split, split
@@ -23,7 +23,7 @@ from clearhead.training import devices
 from clearhead.training.config import RunConfig, TrainConfig, override
 from clearhead.training.dataset import knowing_every_character
 from clearhead.training.expectation import Expectation, TextMeasure, expect, is_covered, measure_text
-from clearhead.training.fit import DEFAULT_MINUTES, Planner
+from clearhead.training.fit import DEFAULT_MINUTES
 from clearhead.training.optim import build_optimizer
 from clearhead.training.preflight import Sizes, measure_sizes
 from clearhead.training.recipes import recipe
@@ -39,7 +39,7 @@ TIMED_SECONDS = 0.4
 FEWEST_STEPS = 100
 """A size that could do fewer steps in its time is no candidate."""
 
-SHORTER, LENGTHS = 0.85, 30
+SHORTER = 0.85
 """A run that would learn its text by heart is shortened by this factor, again and again where needed."""
 
 SAMPLE_BYTES = 300_000
@@ -181,7 +181,7 @@ def choose(corpus: Corpus, settings: Sequence[Mapping[str, Any]], runtime: Runti
     proposals = [replace(each, config=merge(each.config, {"train.minutes": minutes})) for each in proposals]
     found = tuple(weigh(proposals, parts, text, 60 * minutes, runtime))
     best = min(found, key=lambda each: each.loss)
-    return Choice(text, minutes, best, found, is_covered(best.config))
+    return Choice(text, minutes, best, found, is_covered(best.config, text.training_bytes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +222,8 @@ def weigh(
 
     Each size is timed once; another vocabulary changes its time as it changes its arithmetic, dropout hardly does.
     """
-    vocabularies = {each.config.tokenizer: measure_vocabulary(each.config, parts) for each in proposals}
+    by_tokenizer = {each.config.tokenizer: each.config for each in proposals}
+    vocabularies = {tokenizer: measure_vocabulary(config, parts) for tokenizer, config in by_tokenizer.items()}
     until = time.perf_counter() + PROBE_SECONDS
     rates: dict[int, float] = {}
     known: dict[tuple[int, Vocabulary], Sizes] = {}
@@ -239,10 +240,17 @@ def weigh(
             rates[proposal.size] = time_step(config, vocabulary.size, runtime) / flops
         step_seconds = rates[proposal.size] * flops
         possible = max(1, int((1 - EVALUATION_SHARE) * seconds / step_seconds))
-        lengths = [max(1, int(possible * SHORTER**power)) for power in range(LENGTHS)]
-        found = [promise(proposal, sizes, vocabulary, step_seconds, steps, text) for steps in lengths]
+        found = [promise(proposal, sizes, vocabulary, step_seconds, steps, text) for steps in lengths(possible)]
         best = min(found, key=lambda each: each.loss)
         yield best if best.steps == possible else in_epochs(best, text)
+
+
+def lengths(possible: int) -> Iterator[int]:
+    """Yield the lengths among which a run is chosen: what there is time for, and ever less of it."""
+    steps = float(possible)
+    while steps >= 1:
+        yield int(steps)
+        steps *= SHORTER
 
 
 def promise(
@@ -268,8 +276,7 @@ def in_epochs(candidate: Candidate, text: TextMeasure) -> Candidate:
 
 def sizes_of(config: RunConfig, vocabulary_size: int) -> Sizes:
     """Return how big a candidate's model is, without making it."""
-    with torch.device("meta"):
-        return measure_sizes(build_model(config.model, vocabulary_size), tokens_per_step(config))
+    return measure_sizes(build_outline(config.model, vocabulary_size), tokens_per_step(config))
 
 
 def tokens_per_step(config: RunConfig) -> int:
@@ -310,6 +317,45 @@ def is_timed(train: TrainConfig) -> bool:
     return (train.steps, train.tokens, train.epochs) == (None, None, None)
 
 
+class Planner:
+    """Settles a run once its text is read, and remembers what it expected of it.
+
+    Args:
+        settings: what its user set, in the order in which it holds.
+        notify: told what was chosen, and what is expected of it.
+    """
+
+    def __init__(self, settings: Sequence[Mapping[str, Any]], notify: Callable[[str], None]) -> None:
+        self.settings, self.notify = settings, notify
+        self.expected: Expectation | None = None
+
+    def __call__(self, runtime: Runtime, corpus: Corpus) -> RunConfig:
+        """Return the settings that promise most."""
+        proposals = propose(self.settings)
+        if len(proposals) == 1:
+            return proposals[0].config
+        choice = choose(corpus, self.settings, runtime)
+        self.notify(choice.sentence)
+        if choice.covered:
+            self.expected = choice.best.expected
+        return choice.best.config
+
+
+def before_plan(settings: Sequence[Mapping[str, Any]], preset: RunConfig) -> RunConfig:
+    """Return what was set over a preset or, where these do not go together, over the first proposal that can have it.
+
+    Raises:
+        UserError: no proposal can have it either.
+    """
+    try:
+        return functools.reduce(override, settings, preset)
+    except UserError as refusal:
+        try:
+            return propose(settings)[0].config
+        except UserError:
+            raise refusal from None
+
+
 def planner(
     config: RunConfig, settings: Sequence[Mapping[str, Any]], notify: Callable[[str], None] = lambda _: None
 ) -> Planner | None:
@@ -319,18 +365,7 @@ def planner(
 
     Args:
         config: the run's settings without a plan.
-        settings: what its user set, in the order in which it holds.
-        notify: told what was chosen, and what is expected of it.
     """
     if config.task.kind != "lm" or isinstance(config.model, BigramConfig) or not is_timed(config.train):
         return None
-
-    def settled(runtime: Runtime, corpus: Corpus) -> RunConfig:
-        proposals = propose(settings)
-        if len(proposals) == 1:
-            return proposals[0].config
-        choice = choose(corpus, settings, runtime)
-        notify(choice.sentence)
-        return choice.best.config
-
-    return settled
+    return Planner(settings, notify)

@@ -13,6 +13,7 @@ from clearhead.core.run import Run
 from clearhead.core.runtime import Runtime
 from clearhead.store import checkpoint
 from clearhead.training.config import RunConfig
+from clearhead.training.expectation import Expectation
 from clearhead.training.loop import steps
 from clearhead.training.objective import Objective
 from clearhead.training.optim import OptimizerSet, build_optimizer
@@ -43,6 +44,7 @@ class Session:
 
     Args:
         record: what happens when is prescribed, not decided.
+        expected: the loss that a plan promised.
     """
 
     run: Run
@@ -58,6 +60,7 @@ class Session:
     exactness: str = "exact"
     notices: tuple[str, ...] = ()
     record: Record | None = None
+    expected: Expectation | None = None
 
     @property
     def data(self) -> Data:

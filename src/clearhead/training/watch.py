@@ -14,7 +14,8 @@ from clearhead.core.files import sha256, sync
 from clearhead.core.run import RUN_FILE, Run, versions
 from clearhead.store import checkpoint
 from clearhead.training import preflight
-from clearhead.training.expectation import expect_run
+from clearhead.training.dataset import Dataset
+from clearhead.training.expectation import MEASURED_TRAINING_BYTES, Expectation, expect, is_covered, measure_bytes
 from clearhead.training.loop import Hooks
 from clearhead.training.schedule import Plan
 from clearhead.training.session import Record, Session, bring_back, step_budget
@@ -28,6 +29,9 @@ OVERLAP_WARNING = 0.05
 
 REPLAN_SHARE = 0.5
 """The share of a timed run after which its length is set anew, once, by the speed measured until then."""
+
+TOO_SOON = 0.25
+"""A timed run with half of its steps done in less than this share of its time was planned in a slow moment."""
 
 
 def never() -> None:
@@ -54,8 +58,12 @@ def save_due(session: Session) -> Callable[[int], bool]:
     The plan holds in a run made anew too, or a run that went back would find another step to go back to.
     """
     recorded = recorded_steps(session)
-    every = session.config.train.save_every or session.state.plan.evaluate_every
-    return lambda step: step % every == 0 or step in recorded
+
+    def due(step: int) -> bool:
+        every = session.config.train.save_every or session.state.plan.evaluate_every
+        return step % every == 0 or step in recorded
+
+    return due
 
 
 def recorded_steps(session: Session) -> frozenset[int]:
@@ -112,20 +120,31 @@ def stopping(stop: Stop, stop_after: int | None) -> Callable[[State], tuple[Stop
 
 
 def replanning(session: Session) -> Callable[[State], tuple[Plan, str] | None]:
-    """Return what sets the length of a timed run anew, once, when half of its time is over."""
+    """Return what sets the length of a timed run anew: when half of its time is over, and if its steps end too soon."""
     minutes = session.config.train.minutes
 
     def replan(state: State) -> tuple[Plan, str] | None:
-        if minutes is None or state.replanned or state.seconds < REPLAN_SHARE * 60 * minutes:
+        if minutes is None or state.plan.cooldown_start is not None:
             return None
-        state.replanned = True
-        if state.plan.cooldown_start is not None:
+        share = state.seconds / (60 * minutes)
+        too_soon = 2 * state.step >= state.plan.steps and share < TOO_SOON
+        if not too_soon and (state.replanned or share < REPLAN_SHARE):
             return None
+        state.replanned = state.replanned or not too_soon
         left = step_budget(session, state.train_seconds / state.step) - state.train_seconds
-        plan = replace(state.plan, steps=state.step + max(1, int(left * state.step / state.train_seconds)))
-        return plan, f"half of {minutes:g} minutes is over, at {state.step / state.seconds:.1f} steps a second"
+        steps = state.step + max(1, int(left * state.step / state.train_seconds))
+        over = "half of the steps are" if too_soon else f"half of {minutes:g} minutes is"
+        speed = f"{state.step / state.seconds:.1f} steps a second"
+        return lengthened(session, state.plan, steps), f"{over} over, at {speed}"
 
     return replan
+
+
+def lengthened(session: Session, plan: Plan, steps: int) -> Plan:
+    """Return a plan of so many steps; one that became several times as long is not evaluated several times as often."""
+    fixed = session.config.train.evaluate_every is not None
+    every = plan.evaluate_every if fixed else plan.evaluate_every * max(1, steps // plan.steps)
+    return replace(plan, steps=steps, evaluate_every=every)
 
 
 def prescribed(record: Record) -> Callable[[State], tuple[Plan, str] | None]:
@@ -227,9 +246,29 @@ def with_background(session: Session, events: Iterator[Event]) -> Iterator[Event
 
 def count_once(session: Session) -> dict[str, Any]:
     """Count what the loss is compared with, and what was to be expected of the run."""
-    expected = expect_run(session)
+    expected = session.expected or expect_run(session)
     compared = session.task.compared_with(session.config)
     return compared | ({"expected": asdict(expected)} if expected else {})
+
+
+def expect_run(session: Session) -> Expectation | None:
+    """Return the loss to expect of a run at the end of its plan, or None where the law does not know its kind."""
+    data = session.data
+    if not isinstance(data, Dataset) or data.byte_lengths is None:
+        return None
+    split_ = data.sources["split"]
+    if not is_covered(session.config, split_["training_bytes"]):
+        return None
+    # No token stands for less than a byte.
+    beginning = data.training.read(0, min(len(data.training), MEASURED_TRAINING_BYTES))
+    training, validation = (data.tokenizer.decode_bytes(ids) for ids in (beginning, data.validation))
+    return expect(
+        measure_bytes(training, validation, split_["training_bytes"]),
+        parameters=sum(parameter.numel() for parameter in session.model.parameters()),
+        tokens=session.state.plan.steps * session.batches.tokens_per_step,
+        bytes_per_token=split_["training_bytes"] / split_["training_tokens"],
+        dropout=getattr(session.config.model, "dropout", 0.0),
+    )
 
 
 def background_events(session: Session, counting: Future[dict[str, Any]]) -> Iterator[Event]:
