@@ -122,12 +122,13 @@ def test_better_figures_are_not_lost_unasked(terminal: Any, monkeypatch: pytest.
     assert "give both, or neither" in terminal.refused("bench", FAKE.name, "--replace")
 
 
+def never(*_: Any, **__: Any) -> Any:
+    raise AssertionError("it was measured")
+
+
 def test_a_place_that_takes_no_figures_is_refused_before_anything_is_measured(
     terminal: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(_: Any) -> Any:
-        raise AssertionError("it was measured")
-
     monkeypatch.setitem(catalogue.WORKLOADS, FAKE.name, FAKE)
     monkeypatch.setattr(runner, "interleaved", never)
     terminal.write("other.json", json.dumps({"format": 1}))
@@ -191,19 +192,41 @@ def test_mistakes_get_a_sentence(terminal: Any) -> None:
     assert "holds no figures" in terminal.refused("bench", "report", "other.json")
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("start-help --train.stepz 3", "Nothing that is measured here has a use for --train.stepz"),
+        ("level --train.stepz 3", 'Did you mean "train.steps"'),
+        ("level --train.steps abc", "train.steps must be a whole number"),
+        ("level --train.steps 3 --train.steps 4", "train.steps is given twice"),
+        ("level --train.threads 4096", "must lie between 1 and"),
+        ("level --train.device nowhere", "The device nowhere is not available"),
+        ("budget level --train.tokens 4096", "leave --train.tokens out"),
+        ("start-help --threads 4096", "--threads must lie between 1 and"),
+        ("start-help --nanogpt .", "is no checkout of nanoGPT"),
+    ],
+)
+def test_settings_are_checked_before_anything_is_measured(
+    terminal: Any, monkeypatch: pytest.MonkeyPatch, words: str, sentence: str
+) -> None:
+    monkeypatch.setattr(runner, "interleaved", never)
+    terminal.write("shakespeare.txt", "To be, or not.\n" * 50)
+    assert sentence in terminal.refused("bench", *words.split(), "--quick", "--out", "kept.json")
+
+
 @pytest.mark.slow
 def test_everything_that_is_not_long_can_be_measured(terminal: Any) -> None:
     for name, source in NANOGPT.items():
         terminal.folder.joinpath("peer", name).parent.mkdir(parents=True, exist_ok=True)
         terminal.folder.joinpath("peer", name).write_text(source)
     text = terminal.write("text.txt", "".join(f"The hen had {i * i % 97} eggs.\n" for i in range(150)))
-    names = ("train-0.8M-12", "shares", "decode-0.8M-1", "start", "memory", "level")
+    names = ("train-0.8M-12", "shares", "decode-0.8M-1", "start", "memory", "level", "budget")
     answer = terminal.do(
         *("bench", *names, "--quick", "--threads", "1", "--json", "--text", text),
-        *("--nanogpt", "peer", "--transformers", "--train.steps", "2"),
+        *("--nanogpt", "peer", "--transformers", "--train.sample_tokens", "2"),
     )
     found = {each["workload"]: each for each in answer.json}
-    assert len(found) == 8
+    assert len(found) == 9
     trained = {each["variant"] for each in found["train-0.8M-12"]["variants"]}
     assert trained >= {"ours, fp32", "nanoGPT", "transformers"}
     assert {each["peer"] for each in found["level-1.898"]["ratios"]} == {"nanoGPT"}

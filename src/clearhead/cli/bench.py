@@ -81,16 +81,18 @@ def measure(parser: Parser, arguments: Sequence[str]) -> int:
         raise UserError("--replace says what --out may do; give both, or neither.")
     from clearhead.lab.bench import record, runner
     from clearhead.lab.bench.catalogue import choose
+    from clearhead.lab.bench.levels import require_settings
 
     request = request_of(args, pairs)
-    chosen, sentences = choose(args.names, request)
+    err = console(stderr=True)
+    chosen, left_out = choose(args.names, request)
+    for sentence in left_out:
+        err.print(sentence, soft_wrap=True)
+    require_settings(chosen, request)
     coming = [runner.expected(each, request) for each in chosen]
     out = None if args.out is None else Path(args.out)
     if out is not None and (replaced := record.require_room(out, coming, replace=args.replace)):
-        sentences.append(f"{out} has figures of {', '.join(replaced)} already; the new ones take their place.")
-    err = console(stderr=True)
-    for sentence in sentences:
-        err.print(sentence, soft_wrap=True)
+        err.print(f"{out} has figures of {', '.join(replaced)} already; new ones take their place.", soft_wrap=True)
     command, found = shlex.join(["clearhead", *map(without_folder, sys.argv[1:])]), []
     with err.status("Preparing ...") as status:
         for workload in chosen:
@@ -113,17 +115,19 @@ def measure(parser: Parser, arguments: Sequence[str]) -> int:
 
 def request_of(args: argparse.Namespace, pairs: Sequence[tuple[str, str]]) -> Request:
     """Return what the flags ask for."""
-    from clearhead.core.runtime import available_cores
+    from clearhead.core.config import parse_flags
+    from clearhead.core.runtime import available_cores, choose_threads
     from clearhead.lab.bench.workload import Request
 
+    parse_flags(pairs)  # refuses what is given twice
     return Request(
         quick=args.quick,
         repetitions=args.repetitions,
-        threads=args.threads or available_cores(),
+        threads=available_cores() if args.threads is None else choose_threads(args.threads),
         text=Path(args.text) if args.text else None,
         nanogpt=Path(args.nanogpt) if args.nanogpt else None,
         transformers=args.transformers,
-        changes={f"--{name}": value for name, value in pairs},
+        changes={f"--{name.replace('-', '_')}": value for name, value in pairs},
     )
 
 
@@ -153,12 +157,13 @@ def report(parser: Parser, arguments: Sequence[str]) -> int:
     )
     args = parser.parse(arguments)
     from clearhead.lab.bench import record, stored
+    from clearhead.lab.bench.catalogue import purposes
 
     kept = stored.read(Path(args.file))
     if not kept:
         raise UserError(f"There are no figures in {args.file}; clearhead bench --out {args.file} measures some.")
     if Path(args.to).resolve() == Path(args.file).resolve():
         raise UserError(f"{args.file} holds the figures themselves; name another file by --to.")
-    for path in record.write_report(list(kept.values()), Path(args.to)):
+    for path in record.write_report(list(kept.values()), Path(args.to), purposes()):
         print(path)
     return 0

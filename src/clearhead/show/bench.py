@@ -97,11 +97,12 @@ def circumstances(record: Record) -> str:
     return ", ".join(parts)
 
 
-def markdown(records: Sequence[Record], charts: Mapping[str, str]) -> str:
+def markdown(records: Sequence[Record], charts: Mapping[str, str], purposes: Mapping[str, str]) -> str:
     """Return a page of all figures: each with its command, commit and machine.
 
     Args:
         charts: the file of a workload's chart, by workload, where there is one.
+        purposes: what its figures are for, likewise.
     """
     lines = [
         "# What was measured",
@@ -110,14 +111,14 @@ def markdown(records: Sequence[Record], charts: Mapping[str, str]) -> str:
         "own. This page is written by `clearhead bench report`.",
     ]
     for record in records:
-        lines += ["", *section(record, charts.get(record["workload"]))]
+        lines += ["", *section(record, charts.get(record["workload"]), purposes.get(record["workload"]))]
     return "\n".join(lines) + "\n"
 
 
-def section(record: Record, chart_file: str | None) -> Iterator[str]:
+def section(record: Record, chart_file: str | None, purpose: str | None) -> Iterator[str]:
     """Yield the lines of one workload."""
     columns, rows = cells(record)
-    yield from (f"## {record['workload']}", "", record["question"], "")
+    yield from (f"## {record['workload']}", "", " ".join(filter(None, (record["question"], purpose))), "")
     yield f"| {' | '.join(columns)} |"
     yield f"|{'---|' * len(columns)}"
     yield from (f"| {' | '.join(row)} |" for row in rows)

@@ -96,6 +96,10 @@ def test_runs_that_miss_their_level_are_told(diary: Diary) -> None:
     assert not [said for said in measured(diary, level=0.1)["warnings"] if "reached" in said]
 
 
+def test_what_a_workload_has_to_say_is_told(diary: Diary) -> None:
+    assert "It was late." in measured(diary, notes=lambda _: ["It was late."])["warnings"]
+
+
 def test_other_load_and_quick_looks_are_warned_of() -> None:
     assert runner.warnings(0.01, quick=False) == []
     assert "3.1\u00a0%" in runner.warnings(0.031, quick=False)[0]
@@ -125,7 +129,7 @@ def test_figures_are_added_to_a_file_and_made_a_page(diary: Diary, tmp_path: Pat
     for name in ("second", "first", "second"):
         record.add(kept, measured(diary, name=name))
     assert list(stored.read(kept)) == ["first", "second"]
-    assert record.write_report(list(stored.read(kept).values()), page) == [
+    assert record.write_report(list(stored.read(kept).values()), page, {"first": "It tells."}) == [
         page,
         tmp_path / "RESULTS-first.svg",
         tmp_path / "RESULTS-second.svg",
@@ -133,6 +137,7 @@ def test_figures_are_added_to_a_file_and_made_a_page(diary: Diary, tmp_path: Pat
     text = page.read_text()
     for part in (
         "|  | tokens per second | nats per token | step seconds |",
+        "How fast? It tells.",
         "20 (10 to 30)",
         "ours has 5.00 times the tokens per second of peer (2.00 to 10.00)",
         "`clearhead bench fake`",

@@ -80,7 +80,7 @@ def test_a_changed_part_is_named_or_can_be_reported(tmp_path: Path, wrong: Any) 
     for way in places(RECORD):
         path = write(tmp_path / "kept.json", {"fake": changed(way, wrong)})
         with contextlib.suppress(DamagedFile):
-            bench.markdown(list(stored.read(path).values()), {})
+            bench.markdown(list(stored.read(path).values()), {}, {})
             continue
         refused += 1
         with pytest.raises(DamagedFile, match=r"not as clearhead bench --out writes it: results\.fake"):

@@ -6,9 +6,22 @@ from collections.abc import Sequence
 
 from clearhead.core.errors import UserError, nearest
 from clearhead.lab.bench import levels, speed, wholes
+from clearhead.lab.bench.nanogpt import require_nanogpt
 from clearhead.lab.bench.workload import Request, Workload
 
 WORKLOADS = {each.name: each for each in (*speed.WORKLOADS, *wholes.WORKLOADS, *levels.WORKLOADS)}
+
+PURPOSES = {
+    "train": "It tells what a step costs, the same model and batch for all.",
+    "shares": "It tells what is left to gain outside the model's own arithmetic.",
+    "decode": "It tells how fast text appears, to one reader or in many samples at once.",
+    "start": "It tells how long one waits after Enter before there is something to see.",
+    "memory": "It tells how small a machine may be.",
+    "level": "It tells what speed and recipe bring together: the time to a known loss, from start to end.",
+    "budget": "It tells what the same time is worth with another recipe.",
+    "long": "It tells how far one gets with patience.",
+}
+"""What the figures of a group are for."""
 
 LONGEST_MINUTES = 3
 """What takes longer is measured only when it is named."""
@@ -21,7 +34,7 @@ def choose(names: Sequence[str], request: Request) -> tuple[list[Workload], list
         the workloads, and sentences on those that were left out for want of their text.
 
     Raises:
-        UserError: there is no such workload or group, or the text of one that was named is not there.
+        UserError: there is no such workload or group, or what one that was named needs is not there.
     """
     known = {*WORKLOADS, *(each.group for each in WORKLOADS.values())}
     for name in names:
@@ -32,6 +45,8 @@ def choose(names: Sequence[str], request: Request) -> tuple[list[Workload], list
         for each in WORKLOADS.values()
         if {each.name, each.group} & {*names} or (not names and each.minutes <= LONGEST_MINUTES)
     ]
+    if request.nanogpt is not None:
+        require_nanogpt(request.nanogpt)
     try:
         if any(each.needs_text for each in chosen):
             request.shakespeare()
@@ -42,3 +57,8 @@ def choose(names: Sequence[str], request: Request) -> tuple[list[Workload], list
             f"{each.name} is left out. {error}" for each in chosen if each.needs_text
         ]
     return chosen, []
+
+
+def purposes() -> dict[str, str]:
+    """Return what each workload's figures are for."""
+    return {each.name: PURPOSES[each.group] for each in WORKLOADS.values() if each.group in PURPOSES}

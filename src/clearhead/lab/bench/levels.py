@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from clearhead.core.config import parse_flags
+from clearhead.core.errors import UserError
 from clearhead.core.events import read
+from clearhead.core.runtime import choose_device, choose_threads
 from clearhead.lab.bench import nanogpt
 from clearhead.lab.bench.nanogpt import NanoGpt, read_log
 from clearhead.lab.bench.processes import OURS, run_program
 from clearhead.lab.bench.variants import OURS as WORKER
 from clearhead.lab.bench.worker import worker
-from clearhead.lab.bench.workload import Repeat, Request, Sample, Variant, Workload
+from clearhead.lab.bench.workload import Flags, Repeat, Request, Sample, Variant, Workload
+from clearhead.training import recipes
+from clearhead.training.config import LENGTHS, override
 
 NANOGPT_CPU_SECONDS = 113.0
 """The cold wall time of nanoGPT's command on two Zen 4 cores; measured anew where nanoGPT is given."""
@@ -23,6 +28,7 @@ NANOGPT_CPU_SECONDS = 113.0
 COLD_SECONDS = 5.0
 """What a run takes beside the minutes that it is given: imports, reading, the last evaluation, the report."""
 
+LENGTH_FLAGS = frozenset(f"--train.{length}" for length in LENGTHS)
 QUICK_STEPS = {"--train.steps": "3"}
 QUICK_NANOGPT = (
     *("--max_iters=2", "--lr_decay_iters=2", "--eval_interval=2", "--eval_iters=1"),
@@ -35,9 +41,6 @@ class Budget:
     """The seconds that a run may take from its start to its end."""
 
     seconds: float
-
-
-Flags = Mapping[str, str]
 
 
 @contextmanager
@@ -104,8 +107,45 @@ def trained_by_nanogpt(peer: NanoGpt, request: Request, budget: Budget) -> Sampl
 
 
 def recipe(request: Request, flags: Flags) -> Flags:
-    """Return a recipe's flags with what the request changes."""
-    return {**flags, **request.changes, **(QUICK_STEPS if request.quick else {})}
+    """Return a recipe's flags with what the request changes; of several lengths the one that is named last holds."""
+    for changes in (QUICK_STEPS if request.quick else {}, request.changes):
+        if LENGTH_FLAGS & changes.keys():
+            flags = {name: value for name, value in flags.items() if name not in LENGTH_FLAGS}
+        flags = {**flags, **changes}
+    return flags
+
+
+def require_settings(chosen: Sequence[Workload], request: Request) -> None:
+    """Refuse changes of our recipes that would not be used, or that training would refuse later.
+
+    Raises:
+        UserError: names the first of them.
+    """
+    if not request.changes:
+        return
+    trained = [each for each in chosen if each.recipes]
+    if not trained:
+        users = sorted({each.group for each in WORKLOADS})
+        raise UserError(
+            f"Nothing that is measured here has a use for {next(iter(request.changes))}; of the groups of clearhead "
+            f"bench list, {', '.join(users[:-1])} and {users[-1]} take settings."
+        )
+    for workload in trained:
+        lengths = [name for name in request.changes if name in LENGTH_FLAGS]
+        if lengths and workload.own_length:
+            raise UserError(f"{workload.name} says itself how long its runs take; leave {lengths[0]} out.")
+        for flags in workload.recipes:
+            require_recipe(recipe(request, flags))
+
+
+def require_recipe(flags: Flags) -> None:
+    """Refuse flags that training would refuse."""
+    pairs = [(name.removeprefix("--"), value) for name, value in flags.items() if name != "--preset"]
+    train = override(recipes.recipe(flags["--preset"]), parse_flags(pairs)).train
+    if train.threads is not None:
+        choose_threads(train.threads)
+    if train.device is not None:
+        choose_device(train.device)
 
 
 def to_level(flags: Flags, request: Request, *, beside_nanogpt: bool, halves: bool = False) -> list[Variant]:
@@ -128,6 +168,16 @@ def in_time(recipes: Mapping[str, Flags], request: Request) -> list[Variant]:
     for name, given in recipes.items():
         found.append(Variant(name=f"ours, {name}", prepare=partial(runs_of_ours, request, partial(flags, given))))
     return found
+
+
+def not_measured(request: Request) -> list[str]:
+    """Say that the time of a run was not measured beside it, where that is so."""
+    if request.nanogpt is not None or request.quick:
+        return []
+    return [
+        f"The time was not measured in this run: ours had {NANOGPT_CPU_SECONDS:g} s, which nanoGPT's command took on "
+        "two Zen 4 cores; --nanogpt DIR measures it here."
+    ]
 
 
 def theirs(request: Request, budget: Budget) -> Variant:
@@ -155,6 +205,16 @@ LARGER = {**MODERN, "--model.dropout": "0.1", "--train.steps": "580"}
 LONGEST = {**MODERN, "--model.dropout": "0.2", "--train.steps": "2000", "--train.compile": "true"}
 """More steps would learn the text by heart, so it ends long before the hour does."""
 
+IN_TIME = {
+    "context 64": {"--preset": "tiny"},
+    "context 128": {
+        "--preset": "tiny",
+        "--model.context_length": "128",
+        "--model.num_heads": "2",
+        "--train.sequences_per_step": "16",
+    },
+}
+
 WORKLOADS = (
     Workload(
         name="level-1.898",
@@ -163,6 +223,7 @@ WORKLOADS = (
         figure="wall_seconds",
         best="lowest",
         variants=partial(to_level, SMALL, beside_nanogpt=True),
+        recipes=(SMALL,),
         minutes=2.5,
         needs_text=True,
         cold=True,
@@ -174,18 +235,10 @@ WORKLOADS = (
         question="How good do 0.8M parameters become in the time of nanoGPT's command for a CPU?",
         figure="nats_per_token",
         best="lowest",
-        variants=partial(
-            in_time,
-            {
-                "context 64": {"--preset": "tiny"},
-                "context 128": {
-                    "--preset": "tiny",
-                    "--model.context_length": "128",
-                    "--model.num_heads": "2",
-                    "--train.sequences_per_step": "16",
-                },
-            },
-        ),
+        variants=partial(in_time, IN_TIME),
+        recipes=tuple(IN_TIME.values()),
+        own_length=True,
+        notes=not_measured,
         minutes=19.0,
         needs_text=True,
         cold=True,
@@ -197,6 +250,7 @@ WORKLOADS = (
         figure="wall_seconds",
         best="lowest",
         variants=partial(to_level, LARGER, beside_nanogpt=False),
+        recipes=(LARGER,),
         repetitions=3,
         minutes=15.0,
         needs_text=True,
@@ -210,6 +264,7 @@ WORKLOADS = (
         figure="nats_per_token",
         best="lowest",
         variants=partial(to_level, LONGEST, beside_nanogpt=False, halves=True),
+        recipes=(LONGEST,),
         repetitions=3,
         minutes=45.0,
         needs_text=True,

@@ -122,14 +122,17 @@ def alone(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def write_report(records: Sequence[Mapping[str, Any]], path: Path) -> list[Path]:
+def write_report(records: Sequence[Mapping[str, Any]], path: Path, purposes: Mapping[str, str]) -> list[Path]:
     """Write figures as a page of Markdown with charts beside it, and return the files.
+
+    Args:
+        purposes: what figures are for, by workload, where it is known.
 
     Raises:
         UserError: one of them cannot be written there; then none is.
     """
     charts = {str(each["workload"]): f"{path.stem}-{each['workload']}.svg" for each in records if bench.has_curve(each)}
-    pages = {path: bench.markdown(records, charts)}
+    pages = {path: bench.markdown(records, charts, purposes)}
     for each in records:
         if each["workload"] in charts:
             pages[path.with_name(charts[each["workload"]])] = bench.chart(each)

@@ -82,7 +82,11 @@ def run(workload: Workload, request: Request, *, command: str, tell: Tell = lamb
         "machine": {**machine(), **hardware(), "threads": request.threads},
         "versions": versions(),
         "share_of_others": others,
-        "warnings": [*warnings(others, quick=request.quick), *missed(workload, found)],
+        "warnings": [
+            *warnings(others, quick=request.quick),
+            *workload.notes(request),
+            *missed(workload, found),
+        ],
         "variants": [described(each) for each in found],
         "ratios": ratios(workload, found),
     }

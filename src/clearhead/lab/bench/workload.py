@@ -12,6 +12,9 @@ from clearhead.core.errors import UserError
 from clearhead.core.files import sha256
 from clearhead.text.download import DATASETS
 
+Flags = Mapping[str, str]
+"""Flags of `clearhead train` and their values."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
@@ -64,7 +67,7 @@ class Request:
     text: Path | None = None
     nanogpt: Path | None = None
     transformers: bool = False
-    changes: Mapping[str, str] = field(default_factory=dict)
+    changes: Flags = field(default_factory=dict)
 
     def shakespeare(self) -> Path:
         """Return the text whose losses are compared.
@@ -95,6 +98,9 @@ class Workload:
         needs_text: whether it trains on tiny Shakespeare.
         cold: nothing is warmed up: each repetition is a process of its own from its start to its end.
         level: the loss that our runs have to reach, four of five of them.
+        recipes: flags of `clearhead train` that our runs begin with; the request's changes go over them.
+        own_length: how long our runs take may not be changed.
+        notes: sentences on figures that depend on what was asked for.
     """
 
     name: str
@@ -108,3 +114,6 @@ class Workload:
     needs_text: bool = False
     cold: bool = False
     level: float | None = None
+    recipes: Sequence[Flags] = ()
+    own_length: bool = False
+    notes: Callable[[Request], Sequence[str]] = lambda _: ()
