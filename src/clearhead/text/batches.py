@@ -93,7 +93,10 @@ class TrainingBatches(ABC):
         assert 1 <= self.micro_batches <= self.sequences_per_step
 
     def __call__(self, step: int) -> list[Batch[np.ndarray]]:
-        chosen = (np.array_split(each, self.micro_batches) for each in (self._places(step), self.starts(step)))
+        places, starts = self._places(step), self.starts(step)
+        if self.micro_batches == 1:
+            return [self._batch(places, starts)]
+        chosen = (np.array_split(each, self.micro_batches) for each in (places, starts))
         return [self._batch(places, starts) for places, starts in zip(*chosen, strict=True)]
 
     def starts(self, step: int) -> Int64[np.ndarray, " B"]:

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -394,8 +394,9 @@ def to_tensors(batch: Batch[Any], device: str) -> Batch[Tensor]:
     def tensor(values: Any) -> Tensor | None:
         return None if values is None else torch.as_tensor(values).to(device)
 
-    tensors: Batch[Any] = Batch(**{each.name: tensor(getattr(batch, each.name)) for each in fields(Batch)})
-    return replace(tensors, targets=tensors.targets.long())
+    targets = torch.as_tensor(batch.targets).to(device, torch.long)
+    rest = (batch.weights, batch.documents, batch.source, batch.lengths)
+    return Batch(torch.as_tensor(batch.tokens).to(device), targets, *map(tensor, rest))
 
 
 @contextmanager
