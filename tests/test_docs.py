@@ -187,7 +187,7 @@ def test_commands_are_known_to_their_verbs(document: Path) -> None:
     [
         "trian my.txt",
         "train my.txt --model.witdh 8",
-        "train my.txt --model.width 200 --minutes 1",
+        "train my.txt --model.width 199 --minutes 1",
         "train my.txt --steps many",
         "train my.txt --preset tiniest",
         "train my.txt --model.norm.kind layers",

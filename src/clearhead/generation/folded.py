@@ -379,7 +379,7 @@ def fold_embedding(model: GPT) -> Callable[[Int[Tensor, "B T"], int], Rows]:
     if not torch.allclose(places.embed(tokens[None, :some], 0)[0], table[:some] + added[:some]):
         return lambda tokens, start: normalize(places.embed(model.embedding(tokens), start).flatten(0, 1).numpy())
     if inherits(places, "embed"):
-        rows = normalize(table.numpy())
+        rows = model.embedding_norm(table).detach().numpy()
         return lambda tokens, start: rows[tokens.flatten().numpy()]
     rows, offsets = table.numpy(), added.numpy()
 
