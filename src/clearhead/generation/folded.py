@@ -372,9 +372,10 @@ ACTIVATIONS: dict[Callable[..., Any], Map] = {
 def fold_embedding(model: GPT) -> Callable[[Int[Tensor, "B T"], int], Rows]:
     """Return the embedding: where positions add something or nothing, two tables whose rows are added."""
     normalize = fold_norm(model.embedding_norm) or (lambda x: model.embedding_norm(torch.from_numpy(x)).numpy())
-    tokens, places = model.embedding(torch.arange(model.vocabulary_size)[None])[0].detach(), model.positions
+    tokens, places = embedded_tokens(model), model.positions
     added = places.embed(torch.zeros(1, model.context_length, tokens.size(1)), 0)[0].detach()
-    table = F.pad(tokens, (0, added.size(1) - tokens.size(1)))
+    missing = added.size(1) - tokens.size(1)
+    table = F.pad(tokens, (0, missing)) if missing else tokens
     some = min(len(tokens), len(added))
     if not torch.allclose(places.embed(tokens[None, :some], 0)[0], table[:some] + added[:some]):
         return lambda tokens, start: normalize(places.embed(model.embedding(tokens), start).flatten(0, 1).numpy())
@@ -388,6 +389,14 @@ def fold_embedding(model: GPT) -> Callable[[Int[Tensor, "B T"], int], Rows]:
         return normalize(found.reshape(-1, found.shape[2]))
 
     return embed
+
+
+def embedded_tokens(model: GPT) -> Float[Tensor, "V _"]:
+    """Return each token's embedding; a table of weights is not copied."""
+    if as_built(model.embedding, nn.Embedding):
+        return cast(nn.Embedding, model.embedding).weight.detach()
+    rows: Tensor = model.embedding(torch.arange(model.vocabulary_size)[None])[0]
+    return rows.detach()
 
 
 def fold_head(model: GPT, rows: int, product: Product) -> Map:
