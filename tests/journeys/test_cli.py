@@ -509,7 +509,7 @@ def test_a_pipe_gets_lines_that_nobody_broke(terminal: Terminal, story: Path) ->
     lines = terminal.train(story, "--steps", "1").out.splitlines()
     (model,) = [line for line in lines if line.startswith("Model ")]
     assert len(model) > 80
-    assert model.endswith("of memory")
+    assert model.endswith("of memory beside the program's own")
     assert not any(line.endswith(" ") and "│" in line for line in lines)
 
 

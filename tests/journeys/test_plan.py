@@ -54,11 +54,19 @@ def test_the_command_of_a_plan_trains_what_was_planned(terminal: Terminal, story
 
 
 def test_training_says_what_it_expects_and_whether_it_came_true(terminal: Terminal, story: Path) -> None:
-    answer = terminal.do("train", story, "--minutes", "0.02", *FEW)
+    enough = story.with_name("enough.txt")
+    enough.write_text("".join(f"{number} {story.read_text()}" for number in range(110)))
+    answer = terminal.do("train", enough, "--minutes", "0.02", *FEW)
     assert "Plan for 0.02 min: " in answer.err
     assert "bits per byte (" in answer.err
     assert "Expected: " in answer.out
     assert " than expected." in answer.out or ", as expected." in answer.out
+
+
+def test_of_a_short_text_nothing_is_promised(terminal: Terminal, story: Path) -> None:
+    answer = terminal.do("train", story, "--minutes", "0.02", *FEW)
+    assert "Plan for 0.02 min: " in answer.err
+    assert "xpected" not in answer.err + answer.out
 
 
 def test_what_has_no_length_in_time_is_not_planned(terminal: Terminal, story: Path) -> None:

@@ -85,7 +85,7 @@ def print_beginning(out: Console, facts: Mapping[str, Any], *, new: bool) -> Non
         f"{short_count(text['training_tokens'])} to train on, {short_count(text['validation_tokens'])} kept back",
         "Model": f"{model['kind']}, {count(model['parameters'])} parameters ({roles}), "
         f"context {model['context_length']}, {short_count(model['flops_per_token'])} FLOPs a token, "
-        f"about {byte_size(model['memory_bytes'])} of memory",
+        f"about {byte_size(model['memory_bytes'])} of memory beside the program's own",
         "Plan": f"{counted(plan['steps'], 'step')} of {counted(plan['tokens_per_step'], 'token')} ({epochs} epochs) "
         f"on {plan['device']}, {plan['precision']}, {counted(plan['threads'], 'thread')}",
     }

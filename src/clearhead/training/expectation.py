@@ -38,7 +38,8 @@ SMALLEST_COVERED = 300_000
 """Of a text with fewer bytes to train on the law says too much: by a sixth at 100 kB."""
 
 BAND = 0.1
-"""How far, as a share, nine of ten runs may come to lie from what is expected of them."""
+"""How far, as a share, a run may come to lie from what is expected: 13 of the 14 runs that the law was fitted to do not
+come to lie further than 7 %, and one lies at 10.5 %."""
 
 
 @dataclass(frozen=True, slots=True)
