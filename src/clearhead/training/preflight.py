@@ -27,7 +27,8 @@ class Sizes:
     Args:
         by_role: parameters by role.
         flops_per_token: of training, 6 N + 12 L C T with N the parameters of matrix products.
-        memory_bytes: weights, gradients, the optimizers' memory and the activations of one step, estimated.
+        memory_bytes: weights, gradients, the optimizers' memory and the activations of one step, estimated; the program
+            and its libraries, more than 400 MB, come on top.
     """
 
     parameters: int
