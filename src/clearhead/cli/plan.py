@@ -99,7 +99,7 @@ def show(choice: Choice, command: str) -> None:
     columns = (
         "tokenizer and model",
         "parameters",
-        "memory",
+        "memory for it",
         "time",
         "steps",
         "tokens a second",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Float64, Int
@@ -60,8 +60,7 @@ class Request:
             raise UserError(f"With weights = {self.weights} tokens are read through the cache; leave use_cache on.")
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """One token of one sample, as soon as it is drawn.
 
     Args:
