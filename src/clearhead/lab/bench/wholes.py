@@ -20,6 +20,8 @@ FIRST_STEP = "step 1/"
 THEIR_FIRST_STEP = "iter 0:"
 THEIR_FIRST_SAMPLE = "---------------"
 TRAINED_STEPS = 20
+TINY = ("--preset", "tiny")
+PLANNED = ("--minutes", "2", "--stop-after", "2")
 
 
 @contextmanager
@@ -37,9 +39,9 @@ def command(request: Request, home: Path, *arguments: str | Path, word: str | No
 
 
 def training(request: Request, home: Path, *flags: str, word: str | None = None) -> Ended:
-    """Train a new run of `tiny`; nothing is left in a cache for the next."""
+    """Train a new run; nothing is left in a cache for the next."""
     with tempfile.TemporaryDirectory(dir=home) as fresh:
-        arguments: tuple[str | Path, ...] = ("train", home / "text.txt", "--preset", "tiny", *flags)
+        arguments: tuple[str | Path, ...] = ("train", home / "text.txt", *flags)
         return command(request, Path(fresh), *arguments, word=word)
 
 
@@ -106,12 +108,17 @@ def helped(request: Request) -> list[Variant]:
 
 
 def first_steps(request: Request) -> list[Variant]:
-    """Return the first step of training."""
-    return side_by_side(
-        lambda home: until_said(training(request, home, "--steps", "2", word=FIRST_STEP)),
+    """Return the first step of training: with a preset, and where the machine and the text are looked at first."""
+    found = side_by_side(
+        lambda home: until_said(training(request, home, *TINY, "--steps", "2", word=FIRST_STEP)),
         lambda peer: until_said(peer.train("--max_iters=0", word=THEIR_FIRST_STEP)),
         request,
     )
+
+    def planned(home: Path) -> Sample:
+        return until_said(training(request, home, *PLANNED, word=FIRST_STEP))
+
+    return [*found, Variant(name="ours, planned", prepare=partial(measured, request, planned))]
 
 
 def first_tokens(request: Request) -> list[Variant]:
@@ -130,7 +137,7 @@ def memories(request: Request) -> list[Variant]:
     """Return a short training."""
     steps = 2 if request.quick else TRAINED_STEPS
     return side_by_side(
-        lambda home: memory(training(request, home, "--steps", str(steps), "--quiet")),
+        lambda home: memory(training(request, home, *TINY, "--steps", str(steps), "--quiet")),
         lambda peer: memory(peer.train(f"--max_iters={steps}")),
         request,
     )
