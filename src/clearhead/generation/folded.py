@@ -46,6 +46,9 @@ LARGEST_FOLDED = 2**26
 
 TURNS_AT_ONCE = 64
 
+MANY_ROWS = 32
+"""From here on several threads attend faster than one without torch's overhead (docs/log.md)."""
+
 CPU = torch.device("cpu")
 
 
@@ -250,7 +253,8 @@ def fold_attention(block: Block, slot: Slot, product: Product) -> Layer | None:
         return None
     B, D, H, K = slot.keys.size(0), attention.head_width, attention.num_heads, attention.num_kv_heads
     project, close, kernel = product(B, *layers[:3]), product(B, attention.output), attention.kernel
-    known_kernel = kernel in KERNELS.values()
+    # Numpy's calls cost less, but only torch's are shared between threads, which pays for many rows.
+    in_numpy = kernel in KERNELS.values() and (B < MANY_ROWS or torch.get_num_threads() == 1)
     normalize_heads = rms(D, QK_NORM_EPSILON) if attention.qk_norm else None
     keys, values = slot.keys.numpy(), slot.values.numpy()
 
@@ -265,7 +269,7 @@ def fold_attention(block: Block, slot: Slot, product: Product) -> Layer | None:
         keys[:, :, start:end] = q_k[:, :, H:].swapaxes(1, 2)
         values[:, :, start:end] = heads[:, :, H + K :].swapaxes(1, 2)
         queries = q_k[:, :, :H]
-        if place.reads_all and known_kernel:
+        if place.reads_all and in_numpy:
             gathered = averages(queries.reshape(B, K, -1, D), keys[:, :, :end], values[:, :, :end])
         else:
             known = slot.keys[:, :, :end], slot.values[:, :, :end]

@@ -39,8 +39,13 @@ def test_a_worker_measures_each_time_it_is_asked(tmp_path: Path) -> None:
 
 def test_a_worker_that_cannot_begin_is_told(tmp_path: Path) -> None:
     tmp_path.joinpath("counting.py").write_text(MODULE)
-    with (
-        worker("counting", {"task": "count", "begin": 10}, threads=1, folder=tmp_path) as repeat,
-        pytest.raises(UserError, match="unexpected keyword argument 'begin'"),
-    ):
-        repeat(1)
+    begin = worker("counting", {"task": "count", "begin": 10}, threads=1, folder=tmp_path)
+    with pytest.raises(UserError, match="unexpected keyword argument 'begin'"), begin:
+        raise AssertionError("it never was ready")
+
+
+def test_a_worker_is_ready_before_the_next_one_begins(tmp_path: Path) -> None:
+    slow = MODULE.replace("serve({", 'import pathlib, time; time.sleep(0.3); pathlib.Path("prepared").touch(); serve({')
+    tmp_path.joinpath("counting.py").write_text(slow)
+    with worker("counting", {"task": "count", "start": 10}, threads=1, folder=tmp_path):
+        assert tmp_path.joinpath("prepared").exists()

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from clearhead.core.errors import UserError
 from clearhead.lab.bench.workload import Repeat, Sample
 
 Task = Callable[..., Repeat]
+
+READY = "ready"
 
 SOURCE = Path(__file__).parents[3]
 """Where the package lies, so that a worker in another folder finds it."""
@@ -58,19 +60,25 @@ def worker(module: str, settings: Mapping[str, Any], *, threads: int, folder: Pa
         assert process.stdout is not None
         asks, answers = process.stdin, process.stdout
 
-        def repeat(number: int) -> Sample:
+        def answer() -> Any:
             try:
-                asks.write(f"{number}\n")
-                asks.flush()
-                answer = json.loads(answers.readline())
-            except (BrokenPipeError, json.JSONDecodeError):
+                return json.loads(answers.readline())
+            except json.JSONDecodeError:
                 process.wait()
                 said.seek(0)
                 last = (said.read().strip().splitlines() or ["it said nothing"])[-1]
                 raise UserError(f"A worker of the benchmark ({module}, {settings}) ended early: {last}") from None
-            return Sample(figures=answer["figures"], curve=[(seconds, loss) for seconds, loss in answer["curve"]])
+
+        def repeat(number: int) -> Sample:
+            with suppress(BrokenPipeError):
+                asks.write(f"{number}\n")
+                asks.flush()
+            sample = answer()
+            return Sample(figures=sample["figures"], curve=[(seconds, loss) for seconds, loss in sample["curve"]])
 
         try:
+            # Workers that prepare beside each other would choose their threads on a busy machine.
+            assert answer() == READY
             yield repeat
         finally:
             process.kill()
@@ -78,7 +86,7 @@ def worker(module: str, settings: Mapping[str, Any], *, threads: int, folder: Pa
 
 
 def serve(tasks: Mapping[str, Task]) -> None:
-    """Be a worker: prepare what the command line asks for, then answer each line with a sample as JSON.
+    """Be a worker: prepare what the command line asks for, say so, then answer each line with a sample as JSON.
 
     What is printed meanwhile goes where errors go.
     """
@@ -86,6 +94,8 @@ def serve(tasks: Mapping[str, Task]) -> None:
     answers = sys.stdout
     with redirect_stdout(sys.stderr):
         repeat = tasks[settings.pop("task")](**settings)
+        answers.write(f"{json.dumps(READY)}\n")
+        answers.flush()
         for line in sys.stdin:
             sample = repeat(int(line))
             answers.write(json.dumps({"figures": dict(sample.figures), "curve": list(sample.curve)}) + "\n")
