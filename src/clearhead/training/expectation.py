@@ -101,7 +101,7 @@ def counted_bits_per_byte(training: bytes, validation: bytes) -> float:
 
 
 def is_covered(config: RunConfig, training_bytes: int) -> bool:
-    """Say whether the law knows a run: a GPT of the preset's parts, of any size, trained as it, on enough."""
+    """Say whether the law knows a run: the preset's parts in any size, its way to train, and enough text."""
     if training_bytes < SMALLEST_COVERED:
         return False
     known = recipe("modern")

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 import torch
@@ -79,6 +79,7 @@ class Hooks:
 
 PLAIN = Runtime()
 NO_HOOKS = Hooks()
+BATCH_FIELDS = tuple(each.name for each in fields(Batch))
 
 
 def steps(
@@ -391,12 +392,9 @@ def stream_seed(seed: int, step: int, micro_batch: int) -> int:
 def to_tensors(batch: Batch[Any], device: str) -> Batch[Tensor]:
     """Return a batch of numpy arrays as tensors on a device; ids that are to be predicted become int64."""
 
-    def tensor(values: Any) -> Tensor | None:
-        return None if values is None else torch.as_tensor(values).to(device)
-
-    targets = torch.as_tensor(batch.targets).to(device, torch.long)
-    rest = (batch.weights, batch.documents, batch.source, batch.lengths)
-    return Batch(torch.as_tensor(batch.tokens).to(device), targets, *map(tensor, rest))
+    given = {name: getattr(batch, name) for name in BATCH_FIELDS}
+    tensors = {name: torch.as_tensor(each).to(device) for name, each in given.items() if each is not None}
+    return Batch(**tensors | {"targets": tensors["targets"].long()})
 
 
 @contextmanager
