@@ -11,7 +11,14 @@ import torch
 
 from clearhead.core import runtime
 from clearhead.core.errors import UserError
-from clearhead.core.runtime import Runtime, available_cores, choose_device, choose_precision, choose_threads
+from clearhead.core.runtime import (
+    Runtime,
+    available_cores,
+    choose_device,
+    choose_precision,
+    choose_threads,
+    seed_random_numbers,
+)
 
 
 def test_an_unknown_device_is_one_sentence() -> None:
@@ -29,6 +36,15 @@ def test_threads_are_probed_and_bounded() -> None:
     for wanted in (0, 10_000):
         with pytest.raises(UserError, match="--threads must lie between"):
             choose_threads(wanted)
+
+
+def test_random_numbers_begin_anew_as_by_torchs_own_seed() -> None:
+    torch.manual_seed(2**61 - 1)
+    wanted = torch.rand(13)
+    seed_random_numbers(2**61 - 1, "cpu")
+    assert torch.equal(torch.rand(13), wanted)
+    seed_random_numbers(2**61 - 2, "cpu")
+    assert not torch.equal(torch.rand(13), wanted)
 
 
 def test_bf16_is_chosen_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,6 +188,36 @@ def test_clipping_bounds_the_step() -> None:
     assert events[0].grad_norm > 1e-2  # type: ignore[attr-defined]
 
 
+def seen_by_the_optimizer(limit: float | None) -> tuple[Tensor, float]:
+    """Return the gradient of a first step as the optimizer sees it, and the norm that the step tells."""
+    training = Training(Plan(1, 100), clip_norm=limit)
+    seen: list[Tensor] = []
+
+    def step() -> None:
+        seen.append(torch.cat([p.grad.flatten().clone() for p in training.model.parameters() if p.grad is not None]))
+
+    training.optimizer.step = step  # type: ignore[method-assign]
+    first = training.run()[0]
+    return seen[0], first.grad_norm  # type: ignore[attr-defined]
+
+
+def test_a_gradient_is_scaled_as_torch_clips_the_mean() -> None:
+    twin = Training(Plan(1, 100))
+    batch = twin.batches(0)[0]
+    parameters = list(twin.model.parameters())
+    for limit in (None, 0.05, 1e6):
+        for parameter in parameters:
+            parameter.grad = None
+        loss = next_token(twin.model, Batch(torch.as_tensor(batch.tokens), torch.as_tensor(batch.targets).long()))
+        (loss.total / loss.weight).backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit)
+        wanted = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+        gradient, told = seen_by_the_optimizer(limit)
+        torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=1e-8)
+        assert told == pytest.approx(float(norm), rel=1e-5)
+        assert limit != 0.05 or told > 0.05
+
+
 def test_the_average_follows_the_weights_and_is_what_is_evaluated() -> None:
     training = Training(Plan(8, 8), averaging=0.9)
     evaluator = Evaluator(TOKENS, 7, None)

@@ -111,9 +111,11 @@ def causal_in_products(
     which has none in its backward pass (docs/log.md).
     """
     batch, heads, length, width = q.shape
-    k, v = (x.repeat_interleave(heads // x.size(1), dim=1).flatten(0, 1) for x in (k, v))
+    if k.size(1) < heads:
+        k, v = (x.repeat_interleave(heads // x.size(1), dim=1) for x in (k, v))
+    q, k, v = (x.flatten(0, 1) for x in (q, k, v))
     hidden = q.new_full((length, length), float("-inf")).triu_(1)
-    scores = torch.baddbmm(hidden.expand(batch * heads, -1, -1), q.flatten(0, 1), k.transpose(1, 2), alpha=width**-0.5)
+    scores = torch.baddbmm(hidden.expand(batch * heads, -1, -1), q, k.transpose(1, 2), alpha=width**-0.5)
     return torch.bmm(scores.softmax(dim=-1), v).view(batch, heads, length, width)
 
 

@@ -57,8 +57,9 @@ class Dropout(nn.Dropout):
     """
 
     def forward(self, input: Float[Tensor, "*rows C"]) -> Float[Tensor, "*rows C"]:
-        drawn_elsewhere = input.device.type != "cpu" or torch.compiler.is_compiling()
-        if not self.training or not self.p or drawn_elsewhere:
+        if not self.training or not self.p:
+            return input
+        if input.device.type != "cpu" or torch.compiler.is_compiling():
             return super().forward(input)
         dropped = min(255, round(256 * self.p))
         kept = random_bytes(input.shape) >= dropped
