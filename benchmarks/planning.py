@@ -3,8 +3,9 @@
     python benchmarks/planning.py my.txt --minutes 1        the plan and six settings, one after another: 8 minutes
     python benchmarks/planning.py my.txt --minutes 10       the plan and four settings: 55 minutes
 
-Nothing else should run on the machine. A figure is what `clearhead eval` says of a run: the bits per byte of its best
-step on the whole validation part. Figures are added to benchmarks/PLANNING.json, the machine and the commit with them.
+Nothing else should run on the machine, or on the cores that `taskset -c` gives to a part of the grid. A figure is what
+`clearhead eval` says of a run: the bits per byte of its best step on the whole validation part. Figures are added to
+the record, the machine and the commit with them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from clearhead.core.runtime import available_cores
 
 HERE = Path(__file__).resolve().parent
 RECORD = HERE / "PLANNING.json"
@@ -66,6 +69,7 @@ def main() -> None:
     parser.add_argument("texts", nargs="*", help="files or folders; without one, the built-in tales")
     parser.add_argument("--minutes", default="1")
     parser.add_argument("--only", nargs="*", help="names of the grid's settings, or plan")
+    parser.add_argument("--record", type=Path, default=RECORD, help="where figures are added (%(default)s)")
     args = parser.parse_args()
     chosen: dict[str, tuple[str, ...]] = {"plan": (), **GRID}
     if float(args.minutes) >= LONG_MINUTES:
@@ -84,12 +88,12 @@ def main() -> None:
         "texts": [Path(text).name for text in args.texts] or ["tales"],
         "minutes": float(args.minutes),
         "commit": commit.stdout.strip(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{platform.machine()}, {available_cores()} of {os.cpu_count()} cores",
         "load": os.getloadavg()[2],
         "runs": found,
     }
-    before = json.loads(RECORD.read_text()) if RECORD.exists() else []
-    RECORD.write_text(json.dumps([*before, entry], indent=1) + "\n")
+    before = json.loads(args.record.read_text()) if args.record.exists() else []
+    args.record.write_text(json.dumps([*before, entry], indent=1) + "\n")
 
 
 if __name__ == "__main__":
