@@ -67,7 +67,7 @@ TOKENIZERS: tuple[dict[str, Any], ...] = (
     {"tokenizer.kind": "char"},
     {"tokenizer.kind": "bpe", "tokenizer.vocabulary_size": 1024},
 )
-DROPOUTS = (0.0, 0.2)
+DROPOUTS = (0.0, 0.1, 0.2)
 
 
 @dataclass(frozen=True, slots=True)

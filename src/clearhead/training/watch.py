@@ -15,7 +15,14 @@ from clearhead.core.run import RUN_FILE, Run, versions
 from clearhead.store import checkpoint
 from clearhead.training import preflight
 from clearhead.training.dataset import Dataset
-from clearhead.training.expectation import MEASURED_TRAINING_BYTES, Expectation, expect, is_covered, measure_bytes
+from clearhead.training.expectation import (
+    MEASURED_TRAINING_BYTES,
+    Expectation,
+    expect,
+    is_covered,
+    measure_bytes,
+    spread,
+)
 from clearhead.training.loop import Hooks
 from clearhead.training.schedule import Plan
 from clearhead.training.session import Record, Session, bring_back, step_budget
@@ -259,14 +266,14 @@ def expect_run(session: Session) -> Expectation | None:
     split_ = data.sources["split"]
     if not is_covered(session.config, split_["training_bytes"]):
         return None
-    # No token stands for less than a byte.
-    beginning = data.training.read(0, min(len(data.training), MEASURED_TRAINING_BYTES))
-    training, validation = (data.tokenizer.decode_bytes(ids) for ids in (beginning, data.validation))
+    reach = split_["training_bytes"] / split_["training_tokens"]
+    where = spread(len(data.training), math.ceil(MEASURED_TRAINING_BYTES / reach))
+    training = b"".join(data.tokenizer.decode_bytes(data.training.read(start, end)) for start, end in where)
     return expect(
-        measure_bytes(training, validation, split_["training_bytes"]),
+        measure_bytes(training, data.tokenizer.decode_bytes(data.validation), split_["training_bytes"]),
         parameters=sum(parameter.numel() for parameter in session.model.parameters()),
         tokens=session.state.plan.steps * session.batches.tokens_per_step,
-        bytes_per_token=split_["training_bytes"] / split_["training_tokens"],
+        bytes_per_token=reach,
         dropout=getattr(session.config.model, "dropout", 0.0),
     )
 
