@@ -62,6 +62,7 @@ def add_arguments(parser: Parser) -> None:
         default="fp32",
         help="rounded ones are faster in a large model: int8 for few samples, bf16 for many; see eval (fp32)",
     )
+    add("--compile", action="store_true", help="compile the step: for one long text, after some seconds; needs numba")
     add("--json", action="store_true", help="print the texts as JSON")
     add("-q", "--quiet", action="store_true", help="print the written text without the prompt")
     parser.epilog = 'Such as: clearhead sample last "Once upon" --temperature 0.8 --samples 3'
@@ -95,6 +96,7 @@ def request_of(prompt: Prompt, args: argparse.Namespace) -> Request:
         seed=args.seed,
         use_cache=not args.no_cache,
         weights=args.weights,
+        compile=args.compile,
     )
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from clearhead.core.errors import UserError
+from clearhead.generation.compiled import Compiled
 from clearhead.generation.folded import Folded, fold, require_foldable
 from clearhead.generation.products import Weights
 from clearhead.generation.sampling import Sampling, distribution, draw
@@ -37,9 +38,10 @@ class Request:
         use_cache: keep what was read; without it each token reads its whole window again.
         weights: what new tokens are read with: the model's own numbers, or rounded ones, which is faster on a CPU for
             a large model (int8: few samples, bf16: many) and costs some loss, which `clearhead eval` measures.
+        compile: compile the reading of new tokens by numba, which takes seconds and pays for one long text.
 
     Raises:
-        UserError: a number is too small.
+        UserError: a number is too small, or what is asked for does not go together.
     """
 
     prompt: Sequence[int]
@@ -50,6 +52,7 @@ class Request:
     seed: int = 1
     use_cache: bool = True
     weights: Weights = "fp32"
+    compile: bool = False
 
     def __post_init__(self) -> None:
         assert len(self.prompt), "`prompt_ids` gives every prompt at least one id"
@@ -58,6 +61,8 @@ class Request:
                 raise UserError(f"{name} must be at least {lowest}, not {getattr(self, name)}.")
         if self.weights != "fp32" and not self.use_cache:
             raise UserError(f"With weights = {self.weights} tokens are read through the cache; leave use_cache on.")
+        if self.compile and (self.samples > 1 or self.weights != "fp32" or not self.use_cache):
+            raise UserError("A compiled step reads one sample through the cache, with weights in fp32.")
 
 
 class Token(NamedTuple):
@@ -106,8 +111,16 @@ def window_start(num_tokens: int, context_length: int) -> int:
 class Reader:
     """Gives a model's logits for the next token of growing rows, through a cache or without one."""
 
-    def __init__(self, model: Any, tokens: Int[Tensor, "B N"], *, use_cache: bool, weights: Weights = "fp32") -> None:
-        self.model, self.weights, self.count = model, weights, tokens.size(1)
+    def __init__(
+        self,
+        model: Any,
+        tokens: Int[Tensor, "B N"],
+        *,
+        use_cache: bool,
+        weights: Weights = "fp32",
+        compile: bool = False,
+    ) -> None:
+        self.model, self.weights, self.compile, self.count = model, weights, compile, tokens.size(1)
         self.context_length = int(model.context_length)
         self.start = window_start(self.count, self.context_length)
         # Filled as tokens come; a window that is full moves its last half to the front.
@@ -115,12 +128,14 @@ class Reader:
         self._hold(tokens[:, self.start :])
         new_cache = getattr(model, "new_cache", None) if use_cache else None
         self.cache = new_cache(tokens.size(0)) if new_cache else None
-        if weights != "fp32":
+        if weights != "fp32" or compile:
             require_foldable(model)
 
     @cached_property
-    def folded(self) -> Folded | None:
-        """The model folded over the cache, where it can be."""
+    def folded(self) -> Folded | Compiled | None:
+        """The model folded over the cache, or compiled, where it can be."""
+        if self.compile and self.cache is not None:
+            return Compiled(self.model, self.cache)
         return fold(self.model, self.cache, self.weights)
 
     @property
@@ -243,7 +258,7 @@ def generate(model: torch.nn.Module, tokenizer: Tokenizer, request: Request) -> 
     """
     device = next(model.parameters()).device
     prompt = torch.tensor([list(request.prompt)] * request.samples, dtype=torch.long, device=device)
-    reader = Reader(model, prompt, use_cache=request.use_cache, weights=request.weights)
+    reader = Reader(model, prompt, use_cache=request.use_cache, weights=request.weights, compile=request.compile)
     samples = [Sample(tokenizer, request, number) for number in range(request.samples)]
     going = set(range(request.samples))
     never = torch.from_numpy(tokenizer.unseen).long()

@@ -70,6 +70,34 @@ class Place:
     reads_all: bool
 
 
+class Places:
+    """Asks a model's own position scheme and a mask what positions decide, and remembers the turns."""
+
+    def __init__(self, model: GPT, mask: Mask) -> None:
+        self.model, self.mask = model, mask
+        self.turns = np.empty((0, model.config.head_width, model.config.head_width), dtype=np.float32)
+
+    def __call__(self, start: int, end: int) -> Place:
+        """Return what the positions from `start` to before `end` decide."""
+        bias = self.model.positions.bias(end - start, end)
+        one = end - start == 1 and bias is None
+        reads_all = one and self.mask.dense(1, end, CPU) is None
+        return Place(start, end, self._turns(start, end), self.mask, bias, reads_all)
+
+    def _turns(self, start: int, end: int) -> Float32[np.ndarray, "T D D"] | None:
+        positions = self.model.positions
+        if inherits(positions, "rotate"):
+            return None
+        while end > len(self.turns):
+            # A rotation is linear, so what it makes of the unit vectors is its matrix.
+            first = len(self.turns)
+            count = min(TURNS_AT_ONCE, self.model.context_length - first)
+            unit = torch.eye(self.turns.shape[1])[:, None, None].expand(-1, -1, count, -1)
+            turns = positions.rotate(unit, first)[:, 0].transpose(0, 1)
+            self.turns = np.concatenate((self.turns, turns.numpy()))
+        return self.turns[start:end]
+
+
 Layer = Callable[[Rows, Place], Rows]
 """A block, from the states of the new positions, one a row, to other states; row by row of the batch."""
 
@@ -87,7 +115,7 @@ class Folded:
     def __init__(self, model: GPT, cache: Cache, product: Product, mask: Mask | None = None) -> None:
         self.model, self.cache, self.mask = model, cache, model.mask if mask is None else mask
         rows = next(iter(cache)).keys.size(0)
-        self.turns = np.empty((0, model.config.head_width, model.config.head_width), dtype=np.float32)
+        self.place = Places(model, self.mask)
         self.embed = fold_embedding(model)
         self.layers: list[Layer] = []
         self.folded: list[Slot] = []
@@ -111,26 +139,6 @@ class Folded:
             slot.length = place.end
         return torch.from_numpy(self.head(x)).view(*tokens.shape, -1)
 
-    def place(self, start: int, end: int) -> Place:
-        """Return what the positions from `start` to before `end` decide, as the model's own position scheme says."""
-        bias = self.model.positions.bias(end - start, end)
-        one = end - start == 1 and bias is None
-        reads_all = one and self.mask.dense(1, end, CPU) is None
-        return Place(start, end, self._turns(start, end), self.mask, bias, reads_all)
-
-    def _turns(self, start: int, end: int) -> Float32[np.ndarray, "T D D"] | None:
-        positions = self.model.positions
-        if inherits(positions, "rotate"):
-            return None
-        while end > len(self.turns):
-            # A rotation is linear, so what it makes of the unit vectors is its matrix.
-            first = len(self.turns)
-            count = min(TURNS_AT_ONCE, self.model.context_length - first)
-            unit = torch.eye(self.turns.shape[1])[:, None, None].expand(-1, -1, count, -1)
-            turns = positions.rotate(unit, first)[:, 0].transpose(0, 1)
-            self.turns = np.concatenate((self.turns, turns.numpy()))
-        return self.turns[start:end]
-
 
 def fold(model: nn.Module, cache: Cache | None, weights: Weights = "fp32") -> Folded | None:
     """Return a model folded over a cache, or None where the model itself has to read."""
@@ -149,14 +157,16 @@ def can_be_folded(model: nn.Module) -> TypeGuard[GPT]:
 
 
 def require_foldable(model: nn.Module) -> GPT:
-    """Return a model that can be read with rounded weights.
+    """Return a model that can be read with rounded weights, or by a compiled step.
 
     Raises:
         UserError: it cannot be folded, or it keeps no cache.
     """
     if can_be_folded(model) and not model.reads_ahead:
         return model
-    raise UserError("Rounded weights are for a GPT in fp32 on the CPU that keeps a cache; leave weights at fp32.")
+    raise UserError(
+        "Rounded weights and compiled steps are for a GPT in fp32 on the CPU that keeps a cache; leave them out."
+    )
 
 
 class Rounded(nn.Module):

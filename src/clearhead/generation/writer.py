@@ -66,12 +66,13 @@ class Writer:
         seed: int = 1,
         use_cache: bool = True,
         weights: Weights = "fp32",
+        compile: bool = False,
         **sampling: Any,
     ) -> list[str]:
         """Return texts that continue a prompt, without the prompt.
 
         Args:
-            weights: see `Request`.
+            weights, compile: see `Request`.
             sampling: temperature, top_k, top_p, min_p, repetition_penalty; see `Sampling`.
 
         Raises:
@@ -86,6 +87,7 @@ class Writer:
             seed=seed,
             use_cache=use_cache,
             weights=weights,
+            compile=compile,
         )
         return write(self.loaded.model, self.loaded.tokenizer, request)
 

@@ -44,8 +44,8 @@ SMALLEST_COVERED = 300_000
 """Of a text with fewer bytes to train on the law says too much: by a sixth at 100 kB."""
 
 BAND = 0.15
-"""How far, as a share, a run may come to lie from what is expected. Runs of one text lie within 5 % of the law, once one
-factor for that text is known; of five texts that factor was up to 12 % off what counting says."""
+"""How far, as a share, a run may come to lie from what is expected. Runs of one text lie within 5 % of the law, once
+one factor for that text is known; of five texts that factor was up to 12 % off what counting says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +149,10 @@ def expect(
 ) -> Expectation:
     """Return the loss to expect of a run that reads so many tokens.
 
-    loss / counted = (floor + size / N^0.3 + reading / R^0.3 + dropout d / R^0.68 + harm exp(-7.9 d) ln(pressure / 4)^2)
-    counted / (counted + distant), with N in millions of parameters, R in megabytes, read again and again, d the dropout,
-    and harm only where the pressure is above 4. The last factor is because what makes a text easy is often further apart
-    than five pieces.
+    loss / counted = counted / (counted + distant) times
+    floor + size / N^0.3 + reading / R^0.3 + dropout d / R^0.68 + harm exp(-7.9 d) ln(pressure / 4)^2,
+    with N in millions of parameters, R in megabytes, read again and again, d the dropout, and harm only where the
+    pressure is above 4. The first factor is because what makes a text easy is often further apart than five pieces.
     Source: Hoffmann et al. 2022, section 3.3, for the form of the first three terms. Departs: exponents alike.
     """
     read = tokens * bytes_per_token / 1e6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -165,7 +166,12 @@ def shares(optimizer: str, steps: int, precision: Precision) -> Repeat:
 
 
 def decode(
-    shape: Mapping[str, Any], batch: int, seconds: float, parts: str = "gpt2", weights: Weights = "fp32"
+    shape: Mapping[str, Any],
+    batch: int,
+    seconds: float,
+    parts: str = "gpt2",
+    weights: Weights = "fp32",
+    compile: bool = False,
 ) -> Repeat:
     """Write from one token until the context is full."""
     sizes = Shape(**shape)
@@ -173,8 +179,30 @@ def decode(
     letters = "".join(chr(ord("0") + number) for number in range(sizes.vocabulary_size))
     tokenizer = CharTokenizer(letters, unknown="refuse", end=False)
     length = sizes.context_length - 1
-    request = Request(prompt=[0], samples=batch, num_tokens=length, weights=weights)
-    return timed_writing(lambda: write(model, tokenizer, request), num_tokens=batch * length, seconds=seconds)
+    request = Request(prompt=[0], samples=batch, num_tokens=length, weights=weights, compile=compile)
+
+    def timed(request: Request) -> Repeat:
+        return timed_writing(lambda: write(model, tokenizer, request), num_tokens=batch * length, seconds=seconds)
+
+    if not compile:
+        return timed(request)
+    began = time.perf_counter()
+    write(model, tokenizer, replace(request, num_tokens=1))
+    spent = time.perf_counter() - began
+    return with_break_even(timed(request), timed(replace(request, compile=False)), spent)
+
+
+def with_break_even(compiled: Repeat, plain: Repeat, spent: float) -> Repeat:
+    """Return what measures a compiled step, and tells after how many tokens the seconds spent on it are won back."""
+
+    def repeat(number: int) -> Sample:
+        figures = dict(compiled(number).figures)
+        gained = 1 / plain(number).figures["tokens_per_second"] - 1 / figures["tokens_per_second"]
+        # Where nothing is gained they never are, and there is no number to tell.
+        tokens = spent / gained if gained > 0 else math.nan
+        return Sample(figures={**figures, "compile_seconds": spent, "break_even_tokens": tokens})
+
+    return repeat
 
 
 def halves(run: str) -> Repeat:

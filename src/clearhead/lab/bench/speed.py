@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from clearhead.core.extras import is_installed
 from clearhead.lab.bench.shapes import SHAPES
 from clearhead.lab.bench.variants import of_nanogpt, of_ours, of_transformers, precisions
 from clearhead.lab.bench.workload import Request, Variant, Workload
@@ -56,6 +57,8 @@ def decoding(size: str, batch: int, request: Request) -> Sequence[Variant]:
         of_ours(f"ours, weights in {rounded}", request, **settings, weights=rounded),
         of_ours("ours, modern parts", request, **settings, parts="modern"),
     ]
+    if batch == 1 and is_installed("numba"):
+        found.append(of_ours("ours, compiled", request, **settings, compile=True))
     return [*found, *of_nanogpt("nanoGPT", request, **settings), *of_transformers(request, **settings)]
 
 

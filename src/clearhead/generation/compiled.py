@@ -1,0 +1,226 @@
+"""A trained model whose reading of one new token is compiled, for one long text.
+
+`Folded` is its twin, and reads what is more than one token; both use the same cache, and may take turns. Compiling
+takes seconds in each process, so it pays only for long texts (docs/log.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float32, Int
+from torch import Tensor, nn
+
+from clearhead.core.errors import UserError
+from clearhead.generation.folded import Folded, Places, as_built, can_be_folded, fold_embedding
+from clearhead.generation.products import exact
+from clearhead.model.attention import KERNELS, QK_NORM_EPSILON, Attention
+from clearhead.model.cache import Cache
+from clearhead.model.layers import (
+    Block,
+    FeedForward,
+    RMSNorm,
+    ShortConvolution,
+    SwiGLU,
+    gelu_exact,
+    gelu_tanh,
+    pre_norm,
+    squared_relu,
+)
+from clearhead.model.transformer import GPT
+
+if TYPE_CHECKING:
+    from clearhead.generation.token_kernel import Linear, Norm, Stack
+
+ACTIVATIONS: dict[Callable[..., Any], str] = {
+    F.relu: "RELU",
+    squared_relu: "SQUARED_RELU",
+    gelu_tanh: "GELU_TANH",
+    gelu_exact: "GELU_EXACT",
+}
+
+
+class Compiled:
+    """A model with its weights as they are now, and the cache of one text through which it reads.
+
+    Raises:
+        UserError: numba is not installed, or the model has a part that is not known here.
+    """
+
+    def __init__(self, model: GPT, cache: Cache) -> None:
+        self.model, self.cache = model, cache
+        self.stack = stack_of(model)
+        self.places = Places(model, model.mask)
+        self.embed = fold_embedding(model)
+        self.keys, self.values = (
+            tuple(getattr(slot, name).numpy()[0] for slot in cache) for name in ("keys", "values")
+        )
+        self.unturned = np.empty((0, 0), dtype=np.float32)
+
+    @cached_property
+    def folded(self) -> Folded:
+        """What reads prompts."""
+        return Folded(self.model, self.cache, exact)
+
+    def __call__(self, tokens: Int[Tensor, "1 T"]) -> Float[Tensor, "1 T V"]:
+        """Return the logits of each position's next token; the tokens continue the cache. Gradients have to be off."""
+        start = self.cache.offset
+        if tokens.size(1) > 1:
+            return self.folded(tokens)
+        self.model.require_readable(self.model.mask, start, 1)
+        place = self.places(start, start + 1)
+        if not place.reads_all:
+            return self.folded(tokens)
+        turn = self.unturned if place.turns is None else place.turns[0]
+        logits = np.empty(self.model.vocabulary_size, dtype=np.float32)
+        state = np.ascontiguousarray(self.embed(tokens, start)[0])
+        kernel().read_token(self.stack, state, start, turn, self.keys, self.values, self.recent(), logits)
+        self.cache.advance(1)
+        for slot in self.cache:
+            slot.length = start + 1
+        return torch.from_numpy(logits)[None, None]
+
+    def recent(self) -> tuple[Float32[np.ndarray, "N C"], ...]:
+        """Return what each layer's convolution keeps of the states before, in memory that the cache holds."""
+        before, width = self.stack.taps.shape[1] - 1, self.stack.taps.shape[2]
+        if before:
+            for slot in self.cache:
+                if slot.recent is None:
+                    slot.recent = torch.zeros(1, before, width)
+            return tuple(cast(Tensor, slot.recent).numpy()[0] for slot in self.cache)
+        return (np.empty((0, width), dtype=np.float32),) * len(self.keys)
+
+
+def kernel() -> Any:
+    """Return the module whose functions numba compiles.
+
+    Raises:
+        UserError: numba is not installed.
+    """
+    try:
+        from clearhead.generation import token_kernel
+    except ModuleNotFoundError:
+        raise UserError("A compiled step needs numba: pip install 'clearhead[compile]'.") from None
+    return token_kernel
+
+
+def stack_of(model: nn.Module) -> Stack:
+    """Return a model's weights as compiled loops read them.
+
+    Raises:
+        UserError: see `Compiled`.
+    """
+    loops = kernel()
+    if not can_be_folded(model) or model.reads_ahead or not all(is_known(cast(Block, block)) for block in model.blocks):
+        raise UserError("This model has parts that are not compiled; leave compile out.")
+    blocks = [cast(Block, block) for block in model.blocks]
+    attention = [cast(Attention, block.attention) for block in blocks]
+    width = model.config.width
+    kind, widen, narrow = thoughts(blocks, width)
+    cap = model.config.logit_softcap
+    return cast(
+        "Stack",
+        loops.Stack(
+            attention_norm=norms([block.attention_norm for block in blocks], width),
+            project=linear([(each.query, each.key, each.value) for each in attention]),
+            normalizes_heads=attention[0].qk_norm,
+            head_epsilon=np.float32(QK_NORM_EPSILON),
+            close=linear([(each.output,) for each in attention]),
+            feed_forward_norm=norms([block.feed_forward_norm for block in blocks], width),
+            taps=taps(blocks, width),
+            activation=kind,
+            widen=widen,
+            narrow=narrow,
+            final_norm=norms([model.final_norm], width),
+            head=linear([(model.unembedding,)]),
+            cap=np.float32(0.0 if cap is None else cap),
+        ),
+    )
+
+
+def is_known(block: Block) -> bool:
+    """Say whether a block consists of parts that are compiled."""
+    built = as_built(block, Block) and block.residual is pre_norm
+    convolution = block.convolution is None or as_built(block.convolution, ShortConvolution)
+    known = is_norm(block.attention_norm) and is_norm(block.feed_forward_norm)
+    return built and convolution and known and attends(block.attention) and thinks(block.feed_forward)
+
+
+def attends(attention: nn.Module) -> bool:
+    """Say whether it is attention as it was built, with linear layers and one of the model's kernels."""
+    if not isinstance(attention, Attention) or not as_built(attention, Attention):
+        return False
+    layers = (attention.query, attention.key, attention.value, attention.output)
+    return attention.kernel in KERNELS.values() and all(as_built(layer, nn.Linear) for layer in layers)
+
+
+def thinks(layer: nn.Module | None) -> bool:
+    """Say whether it is a feed-forward layer that is compiled, or none."""
+    if layer is None:
+        return True
+    known = isinstance(layer, FeedForward) and as_built(layer, FeedForward) and layer.activation in ACTIVATIONS
+    return (known or as_built(layer, SwiGLU)) and all(as_built(part, nn.Linear) for part in layer.children())
+
+
+def is_norm(norm: nn.Module) -> bool:
+    """Say whether a norm is one that is compiled."""
+    return as_built(norm, nn.Identity) or as_built(norm, nn.LayerNorm) or as_built(norm, RMSNorm)
+
+
+def norms(each: Sequence[nn.Module], width: int) -> Norm:
+    """Return the norms of one place in all layers."""
+    loops = kernel()
+    kinds = {nn.LayerNorm: loops.CENTERED, RMSNorm: loops.BY_SIZE}
+    gains = [getattr(norm, "weight", None) for norm in each]
+    shifts = [getattr(norm, "bias", None) for norm in each]
+    return cast(
+        "Norm",
+        loops.Norm(
+            kind=kinds.get(type(each[0]), loops.PLAIN),
+            epsilon=np.float32(getattr(each[0], "eps", 0.0)),
+            gain=rows([torch.ones(width) if gain is None else gain for gain in gains]),
+            shift=rows([torch.zeros(width) if shift is None else shift for shift in shifts]),
+        ),
+    )
+
+
+def linear(layers: Sequence[tuple[nn.Linear, ...]]) -> Linear:
+    """Return the matrices and biases of one place in all layers, where several may read the same states."""
+    biases = [
+        torch.cat([torch.zeros(part.out_features) if part.bias is None else part.bias for part in parts])
+        for parts in layers
+    ]
+    weights = rows([torch.cat([part.weight for part in parts]) for parts in layers])
+    return cast("Linear", kernel().Linear(weights, rows(biases)))
+
+
+def thoughts(blocks: Sequence[Block], width: int) -> tuple[int, Linear, Linear]:
+    """Return what the feed-forward layers do, and their matrices; where there are none these have no hidden state."""
+    loops, first = kernel(), blocks[0].feed_forward
+    if first is None:
+        shapes = (0, width), (width, 0)
+        nothing = (rows([torch.zeros(shape)] * len(blocks)) for shape in shapes)
+        return loops.RELU, *(loops.Linear(weight, weight.sum(axis=2)) for weight in nothing)
+    narrow = linear([(cast(Any, block.feed_forward).output,) for block in blocks])
+    if isinstance(first, SwiGLU):
+        gated = [cast(SwiGLU, block.feed_forward) for block in blocks]
+        return loops.SWIGLU, linear([(layer.gate, layer.up) for layer in gated]), narrow
+    kind = getattr(loops, ACTIVATIONS[cast(FeedForward, first).activation])
+    return kind, linear([(cast(FeedForward, block.feed_forward).up,) for block in blocks]), narrow
+
+
+def taps(blocks: Sequence[Block], width: int) -> Float32[np.ndarray, "L N C"]:
+    """Return the taps of the convolutions; where there are none, of one that changes nothing."""
+    kept = [torch.ones(1, width) if block.convolution is None else block.convolution.taps for block in blocks]
+    return rows(kept)
+
+
+def rows(tensors: Sequence[Tensor]) -> np.ndarray:
+    """Return tensors of one shape as one array."""
+    stacked: np.ndarray = torch.stack([tensor.detach() for tensor in tensors]).numpy()
+    return stacked
