@@ -26,6 +26,7 @@ from test_folded import AS_THEY_ARE, PROMPT, WHOLE, model_of, tokens
 from clearhead.core.errors import UserError
 from clearhead.generation import compiled, token_kernel
 from clearhead.generation.engine import Request, write
+from clearhead.generation.products import rounded
 from clearhead.text.tokenizer import CharTokenizer
 
 calls = 0
@@ -57,8 +58,25 @@ for name, changes in (WHOLE | AS_THEY_ARE).items():
         found[name] = str(error)
     read[name] = calls
 
-model = model_of(WHOLE["llama"])
 broken = furthest(model_of(WHOLE["modern"]), head_epsilon=np.float32(0.3))
+model = model_of(WHOLE["modern"])
+twin = model_of(WHOLE["modern"])
+step, own = compiled.Compiled(model, model.new_cache(1), "int8"), twin.new_cache(1)
+with torch.no_grad():
+    for name, part in twin.named_modules():
+        if isinstance(part, torch.nn.Linear):
+            levels, scales = rounded(part.weight)
+            part.weight.copy_(levels.float() * scales.float()[:, None])
+    given, away, exact_away = tokens()[:1], 0.0, 0.0
+    plain = model(given)
+    largest = float(plain.abs().max())
+    for place in range(given.size(1)):
+        piece = given[:, place : place + 1]
+        made = step(piece)
+        away = max(away, float((made - twin(piece, cache=own)).abs().max()) / largest)
+        exact_away = max(exact_away, float((made - plain[:, place]).abs().max()) / largest)
+
+model = model_of(WHOLE["llama"])
 tokenizer = CharTokenizer("abcdefghijklm", unknown="refuse", end=False)
 texts = [write(model, tokenizer, Request(prompt=[1, 2], num_tokens=53, compile=flag)) for flag in (False, True)]
 with torch.no_grad():
@@ -68,7 +86,8 @@ try:
     refused = ""
 except Exception as error:
     refused = type(error).__name__
-print(json.dumps({"found": found, "read": read, "broken": broken, "texts": texts, "refused": refused}))
+print(json.dumps({"found": found, "read": read, "broken": broken, "texts": texts, "refused": refused,
+    "rounded": away, "not rounded": exact_away}))
 """
 
 
@@ -103,6 +122,12 @@ def test_a_broken_step_is_told_apart(found: dict[str, Any]) -> None:
 
 
 @needs_numba
+def test_weights_in_int8_are_what_was_rounded(found: dict[str, Any]) -> None:
+    assert found["rounded"] < 3e-5
+    assert found["not rounded"] > 1e-3
+
+
+@needs_numba
 def test_models_with_other_parts_are_refused(found: dict[str, Any]) -> None:
     for name in REFUSED:
         assert "leave compile out" in found["found"][name]
@@ -127,7 +152,7 @@ def test_without_numba_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
         Compiled(model.eval(), model.new_cache(1))  # type: ignore[arg-type,operator]
 
 
-@pytest.mark.parametrize("other", [{"samples": 2}, {"weights": "int8"}, {"use_cache": False}])
-def test_a_compiled_step_is_for_one_sample_in_fp32(other: dict[str, Any]) -> None:
+@pytest.mark.parametrize("other", [{"samples": 2}, {"weights": "bf16"}, {"use_cache": False}])
+def test_a_compiled_step_is_for_one_sample(other: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="one sample through the cache"):
         Request(prompt=[1], compile=True, **other)

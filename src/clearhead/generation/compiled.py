@@ -1,4 +1,4 @@
-"""A trained model whose reading of one new token is compiled, for one long text.
+"""A trained model whose reading of one new token is compiled, exactly or with weights in int8, for one long text.
 
 `Folded` is its twin, and reads what is more than one token; both use the same cache, and may take turns. Compiling
 takes seconds in each process, so it pays only for long texts (docs/log.md).
@@ -17,8 +17,8 @@ from jaxtyping import Float, Float32, Int
 from torch import Tensor, nn
 
 from clearhead.core.errors import UserError
-from clearhead.generation.folded import Folded, Places, as_built, can_be_folded, fold_embedding
-from clearhead.generation.products import exact
+from clearhead.generation.folded import CPU, Folded, Places, as_built, can_be_folded, embedding_tables, inherits
+from clearhead.generation.products import PRODUCTS, Weights, joined, rounded
 from clearhead.model.attention import KERNELS, QK_NORM_EPSILON, Attention
 from clearhead.model.cache import Cache
 from clearhead.model.layers import (
@@ -52,48 +52,53 @@ class Compiled:
         UserError: numba is not installed, or the model has a part that is not known here.
     """
 
-    def __init__(self, model: GPT, cache: Cache) -> None:
-        self.model, self.cache = model, cache
-        self.stack = stack_of(model)
+    def __init__(self, model: GPT, cache: Cache, weights: Weights = "fp32") -> None:
+        self.model, self.cache, self.slots, self.weights = model, cache, list(cache), weights
+        self.stack, self.read_token = stack_of(model, weights), kernel().read_token
         self.places = Places(model, model.mask)
-        self.embed = fold_embedding(model)
         self.keys, self.values = (
             tuple(getattr(slot, name).numpy()[0] for slot in cache) for name in ("keys", "values")
         )
-        self.unturned = np.empty((0, 0), dtype=np.float32)
+        self.turns_nothing = inherits(model.positions, "rotate")
+        self.adds_nothing = inherits(model.positions, "bias")
 
     @cached_property
     def folded(self) -> Folded:
         """What reads prompts."""
-        return Folded(self.model, self.cache, exact)
+        return Folded(self.model, self.cache, PRODUCTS[self.weights])
 
     def __call__(self, tokens: Int[Tensor, "1 T"]) -> Float[Tensor, "1 T V"]:
-        """Return the logits of each position's next token; the tokens continue the cache. Gradients have to be off."""
+        """Return the logits of each position's next token; the tokens continue the cache."""
         start = self.cache.offset
-        if tokens.size(1) > 1:
-            return self.folded(tokens)
+        if tokens.size(1) > 1 or not self.reads_all(start + 1):
+            with torch.inference_mode():
+                return self.folded(tokens)
         self.model.require_readable(self.model.mask, start, 1)
-        place = self.places(start, start + 1)
-        if not place.reads_all:
-            return self.folded(tokens)
-        turn = self.unturned if place.turns is None else place.turns[0]
-        logits = np.empty(self.model.vocabulary_size, dtype=np.float32)
-        state = np.ascontiguousarray(self.embed(tokens, start)[0])
-        kernel().read_token(self.stack, state, start, turn, self.keys, self.values, self.recent(), logits)
+        turns = None if self.turns_nothing else self.places.turns_of(start, start + 1)
+        turn = NO_TURN if turns is None else turns[0]
+        logits = np.empty((1, 1, self.model.vocabulary_size), dtype=np.float32)
+        self.read_token(self.stack, tokens.item(), start, turn, self.keys, self.values, self.recent(), logits[0, 0])
         self.cache.advance(1)
-        for slot in self.cache:
+        for slot in self.slots:
             slot.length = start + 1
-        return torch.from_numpy(logits)[None, None]
+        return torch.from_numpy(logits)
+
+    def reads_all(self, end: int) -> bool:
+        """Say whether the last of so many positions reads all of them, by scores alone."""
+        return self.adds_nothing and self.model.mask.dense(1, end, CPU) is None
 
     def recent(self) -> tuple[Float32[np.ndarray, "N C"], ...]:
         """Return what each layer's convolution keeps of the states before, in memory that the cache holds."""
         before, width = self.stack.taps.shape[1] - 1, self.stack.taps.shape[2]
         if before:
-            for slot in self.cache:
+            for slot in self.slots:
                 if slot.recent is None:
                     slot.recent = torch.zeros(1, before, width)
-            return tuple(cast(Tensor, slot.recent).numpy()[0] for slot in self.cache)
-        return (np.empty((0, width), dtype=np.float32),) * len(self.keys)
+            return tuple(cast(Tensor, slot.recent).numpy()[0] for slot in self.slots)
+        return (np.empty((0, width), dtype=np.float32),) * len(self.slots)
+
+
+NO_TURN = np.empty((0, 0), dtype=np.float32)
 
 
 def kernel() -> Any:
@@ -109,46 +114,57 @@ def kernel() -> Any:
     return token_kernel
 
 
-def stack_of(model: nn.Module) -> Stack:
+def stack_of(model: nn.Module, weights: Weights) -> Stack:
     """Return a model's weights as compiled loops read them.
 
     Raises:
         UserError: see `Compiled`.
     """
     loops = kernel()
-    if not can_be_folded(model) or model.reads_ahead or not all(is_known(cast(Block, block)) for block in model.blocks):
+    tables = embedding_tables(model) if can_be_folded(model) and not model.reads_ahead else None
+    if (
+        not isinstance(model, GPT)
+        or tables is None
+        or not is_norm(model.embedding_norm)
+        or not all(map(is_known, model.blocks))
+    ):
         raise UserError("This model has parts that are not compiled; leave compile out.")
     blocks = [cast(Block, block) for block in model.blocks]
     attention = [cast(Attention, block.attention) for block in blocks]
     width = model.config.width
-    kind, widen, narrow = thoughts(blocks, width)
+    kind, widen, narrow = thoughts(blocks, width, weights)
     cap = model.config.logit_softcap
     return cast(
         "Stack",
         loops.Stack(
+            tokens=tables[0].numpy(),
+            places=tables[1].contiguous().numpy(),
+            embedding_norm=norms([model.embedding_norm], width),
             attention_norm=norms([block.attention_norm for block in blocks], width),
-            project=linear([(each.query, each.key, each.value) for each in attention]),
+            project=linear([(each.query, each.key, each.value) for each in attention], weights),
             normalizes_heads=attention[0].qk_norm,
             head_epsilon=np.float32(QK_NORM_EPSILON),
-            close=linear([(each.output,) for each in attention]),
+            close=linear([(each.output,) for each in attention], weights),
             feed_forward_norm=norms([block.feed_forward_norm for block in blocks], width),
             taps=taps(blocks, width),
             activation=kind,
             widen=widen,
             narrow=narrow,
             final_norm=norms([model.final_norm], width),
-            head=linear([(model.unembedding,)]),
+            head=linear([(model.unembedding,)], weights),
             cap=np.float32(0.0 if cap is None else cap),
         ),
     )
 
 
-def is_known(block: Block) -> bool:
+def is_known(block: nn.Module) -> bool:
     """Say whether a block consists of parts that are compiled."""
-    built = as_built(block, Block) and block.residual is pre_norm
+    if not isinstance(block, Block) or not as_built(block, Block):
+        return False
     convolution = block.convolution is None or as_built(block.convolution, ShortConvolution)
     known = is_norm(block.attention_norm) and is_norm(block.feed_forward_norm)
-    return built and convolution and known and attends(block.attention) and thinks(block.feed_forward)
+    parts = convolution and known and attends(block.attention) and thinks(block.feed_forward)
+    return parts and block.residual is pre_norm
 
 
 def attends(attention: nn.Module) -> bool:
@@ -189,29 +205,32 @@ def norms(each: Sequence[nn.Module], width: int) -> Norm:
     )
 
 
-def linear(layers: Sequence[tuple[nn.Linear, ...]]) -> Linear:
+def linear(layers: Sequence[tuple[nn.Linear, ...]], weights: Weights) -> Linear:
     """Return the matrices and biases of one place in all layers, where several may read the same states."""
     biases = [
         torch.cat([torch.zeros(part.out_features) if part.bias is None else part.bias for part in parts])
         for parts in layers
     ]
-    weights = rows([torch.cat([part.weight for part in parts]) for parts in layers])
-    return cast("Linear", kernel().Linear(weights, rows(biases)))
+    matrices = [joined(parts) for parts in layers]
+    if weights == "int8":
+        levels, scales = zip(*map(rounded, matrices), strict=True)
+        return cast("Linear", kernel().Linear(rows(levels), rows([scale.float() for scale in scales]), rows(biases)))
+    ones = [torch.ones(len(matrix)) for matrix in matrices]
+    return cast("Linear", kernel().Linear(rows(matrices), rows(ones), rows(biases)))
 
 
-def thoughts(blocks: Sequence[Block], width: int) -> tuple[int, Linear, Linear]:
+def thoughts(blocks: Sequence[Block], width: int, weights: Weights) -> tuple[int, Linear, Linear]:
     """Return what the feed-forward layers do, and their matrices; where there are none these have no hidden state."""
     loops, first = kernel(), blocks[0].feed_forward
     if first is None:
-        shapes = (0, width), (width, 0)
-        nothing = (rows([torch.zeros(shape)] * len(blocks)) for shape in shapes)
-        return loops.RELU, *(loops.Linear(weight, weight.sum(axis=2)) for weight in nothing)
-    narrow = linear([(cast(Any, block.feed_forward).output,) for block in blocks])
+        empty = [rows([torch.zeros(size)] * len(blocks)) for size in ((0, width), (width, 0))]
+        return loops.RELU, *(loops.Linear(each, each.sum(axis=2), each.sum(axis=2)) for each in empty)
+    narrow = linear([(cast(Any, block.feed_forward).output,) for block in blocks], weights)
     if isinstance(first, SwiGLU):
         gated = [cast(SwiGLU, block.feed_forward) for block in blocks]
-        return loops.SWIGLU, linear([(layer.gate, layer.up) for layer in gated]), narrow
+        return loops.SWIGLU, linear([(layer.gate, layer.up) for layer in gated], weights), narrow
     kind = getattr(loops, ACTIVATIONS[cast(FeedForward, first).activation])
-    return kind, linear([(cast(FeedForward, block.feed_forward).up,) for block in blocks]), narrow
+    return kind, linear([(cast(FeedForward, block.feed_forward).up,) for block in blocks], weights), narrow
 
 
 def taps(blocks: Sequence[Block], width: int) -> Float32[np.ndarray, "L N C"]:

@@ -61,8 +61,8 @@ class Request:
                 raise UserError(f"{name} must be at least {lowest}, not {getattr(self, name)}.")
         if self.weights != "fp32" and not self.use_cache:
             raise UserError(f"With weights = {self.weights} tokens are read through the cache; leave use_cache on.")
-        if self.compile and (self.samples > 1 or self.weights != "fp32" or not self.use_cache):
-            raise UserError("A compiled step reads one sample through the cache, with weights in fp32.")
+        if self.compile and (self.samples > 1 or self.weights == "bf16" or not self.use_cache):
+            raise UserError("A compiled step reads one sample through the cache, with weights in fp32 or int8.")
 
 
 class Token(NamedTuple):
@@ -135,7 +135,7 @@ class Reader:
     def folded(self) -> Folded | Compiled | None:
         """The model folded over the cache, or compiled, where it can be."""
         if self.compile and self.cache is not None:
-            return Compiled(self.model, self.cache)
+            return Compiled(self.model, self.cache, self.weights)
         return fold(self.model, self.cache, self.weights)
 
     @property
@@ -154,9 +154,14 @@ class Reader:
         self.window_and_room[:, self.count - self.start] = column
         self.count += 1
 
-    @torch.inference_mode()
     def logits(self) -> Float[Tensor, "B V"]:
         """Return the logits of the token after the last one."""
+        if self.cache is not None and isinstance(self.folded, Compiled):
+            return self.folded(self.window[:, self.cache.offset :])[:, -1]
+        return self._logits()
+
+    @torch.inference_mode()
+    def _logits(self) -> Float[Tensor, "B V"]:
         if self.cache is None:
             return self._last_logits(self.window)
         unread = self.window[:, self.cache.offset :]

@@ -82,9 +82,10 @@ class Places:
         bias = self.model.positions.bias(end - start, end)
         one = end - start == 1 and bias is None
         reads_all = one and self.mask.dense(1, end, CPU) is None
-        return Place(start, end, self._turns(start, end), self.mask, bias, reads_all)
+        return Place(start, end, self.turns_of(start, end), self.mask, bias, reads_all)
 
-    def _turns(self, start: int, end: int) -> Float32[np.ndarray, "T D D"] | None:
+    def turns_of(self, start: int, end: int) -> Float32[np.ndarray, "T D D"] | None:
+        """Return what turns queries and keys of these positions, or None where nothing does."""
         positions = self.model.positions
         if inherits(positions, "rotate"):
             return None
@@ -386,13 +387,10 @@ ACTIVATIONS: dict[Callable[..., Any], Map] = {
 def fold_embedding(model: GPT) -> Callable[[Int[Tensor, "B T"], int], Rows]:
     """Return the embedding: where positions add something or nothing, two tables whose rows are added."""
     normalize = fold_norm(model.embedding_norm) or (lambda x: model.embedding_norm(torch.from_numpy(x)).numpy())
-    tokens, places = embedded_tokens(model), model.positions
-    added = places.embed(torch.zeros(1, model.context_length, tokens.size(1)), 0)[0].detach()
-    missing = added.size(1) - tokens.size(1)
-    table = F.pad(tokens, (0, missing)) if missing else tokens
-    some = min(len(tokens), len(added))
-    if not torch.allclose(places.embed(tokens[None, :some], 0)[0], table[:some] + added[:some]):
+    tables, places = embedding_tables(model), model.positions
+    if tables is None:
         return lambda tokens, start: normalize(places.embed(model.embedding(tokens), start).flatten(0, 1).numpy())
+    table, added = tables
     if inherits(places, "embed"):
         rows = model.embedding_norm(table).detach().numpy()
         return lambda tokens, start: rows[tokens.flatten().numpy()]
@@ -403,6 +401,17 @@ def fold_embedding(model: GPT) -> Callable[[Int[Tensor, "B T"], int], Rows]:
         return normalize(found.reshape(-1, found.shape[2]))
 
     return embed
+
+
+def embedding_tables(model: GPT) -> tuple[Float[Tensor, "V C"], Float[Tensor, "S C"]] | None:
+    """Return the vectors of tokens and those that positions add to them, or None where no sum is a first state."""
+    tokens, places = embedded_tokens(model), model.positions
+    added = places.embed(torch.zeros(1, model.context_length, tokens.size(1)), 0)[0].detach()
+    missing = added.size(1) - tokens.size(1)
+    table = F.pad(tokens, (0, missing)) if missing else tokens
+    some = min(len(tokens), len(added))
+    is_sum = torch.allclose(places.embed(tokens[None, :some], 0)[0], table[:some] + added[:some])
+    return (table, added) if is_sum else None
 
 
 def embedded_tokens(model: GPT) -> Float[Tensor, "V _"]:

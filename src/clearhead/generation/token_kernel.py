@@ -30,9 +30,10 @@ class Norm(NamedTuple):
 
 
 class Linear(NamedTuple):
-    """The matrices of one place in all layers, (L, R, C), and their biases, (L, R)."""
+    """The matrices of one place in all layers, (L, R, C), what their rows are multiplied by, and biases, (L, R)."""
 
     weight: Any
+    scale: Any
     bias: Any
 
 
@@ -40,12 +41,16 @@ class Stack(NamedTuple):
     """A model's weights, those of all layers together.
 
     Args:
+        tokens, places: what each token and each position begin with, (V, C) and (S, C).
         project: to queries, keys and values, joined; widen: to a feed-forward layer's hidden states, or to its gate and
             these.
         taps: (L, N, C), the convolution's, that of the newest position first.
         cap: of the logits; 0 is none.
     """
 
+    tokens: Any
+    places: Any
+    embedding_norm: Norm
     attention_norm: Norm
     project: Linear
     normalizes_heads: bool
@@ -63,12 +68,12 @@ class Stack(NamedTuple):
 
 @compiled
 def multiply(linear, layer, x, y):  # type: ignore[no-untyped-def]
-    weight, bias = linear.weight[layer], linear.bias[layer]
+    weight, scale, bias = linear.weight[layer], linear.scale[layer], linear.bias[layer]
     for row in range(weight.shape[0]):
-        total = bias[row]
+        total = np.float32(0.0)
         for column in range(weight.shape[1]):
-            total += weight[row, column] * x[column]
-        y[row] = total
+            total += np.float32(weight[row, column]) * x[column]
+        y[row] = total * scale[row] + bias[row]
 
 
 @compiled
@@ -162,10 +167,12 @@ def activate(kind, widened, hidden):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def read_token(stack, x, start, turn, keys, values, recent, logits):  # type: ignore[no-untyped-def]
-    """Read one token, whose embedding `x` is used up, and append it to `keys`, `values` and `recent`, one a layer."""
+def read_token(stack, token, start, turn, keys, values, recent, logits):  # type: ignore[no-untyped-def]
+    """Read one token, and append what it leaves behind to `keys`, `values` and `recent`, one a layer."""
     num_kv_heads, capacity, head_width = keys[0].shape
     num_heads = stack.close.weight.shape[2] // head_width
+    x = stack.tokens[token] + stack.places[start]
+    normalize(stack.embedding_norm, 0, x, x)
     heard, branch = np.empty_like(x), np.empty_like(x)
     projected = np.empty(stack.project.weight.shape[1], np.float32)
     gathered = np.empty(num_heads * head_width, np.float32)

@@ -59,6 +59,7 @@ def decoding(size: str, batch: int, request: Request) -> Sequence[Variant]:
     ]
     if batch == 1 and is_installed("numba"):
         found.append(of_ours("ours, compiled", request, **settings, compile=True))
+        found.append(of_ours("ours, compiled, weights in int8", request, **settings, compile=True, weights="int8"))
     return [*found, *of_nanogpt("nanoGPT", request, **settings), *of_transformers(request, **settings)]
 
 
