@@ -54,6 +54,7 @@ LIBRARIES: dict[str, set[str]] = {
     "look": {"jaxtyping", "numpy", "torch"},
     "training": {"jaxtyping", "numpy", "torch"},
     "training/pair_score.py": {"sacrebleu"},
+    "generation/token_kernel.py": {"numba"},
     "lab": {"jaxtyping", "numpy", "torch"},
     "lab/bench/nanogpt_worker.py": {"model"},  # nanoGPT's own module, in whose folder the worker runs
     "lab/bench/transformers_worker.py": {"transformers"},

@@ -86,7 +86,24 @@ try:
     refused = ""
 except Exception as error:
     refused = type(error).__name__
-print(json.dumps({"found": found, "read": read, "broken": broken, "texts": texts, "refused": refused,
+model = model_of(WHOLE["modern"])
+model.blocks[1].feed_forward_norm = torch.nn.Identity()
+unlike = model_of(WHOLE["modern"])
+unlike.final_norm.register_forward_hook(lambda *_: None)
+said = []
+for each in (model, unlike):
+    try:
+        compiled.Compiled(each, each.new_cache(1))
+    except UserError as error:
+        said.append(str(error))
+model = model_of(WHOLE["modern"])
+step = compiled.Compiled(model, model.new_cache(1, 2))
+for token in (1, 13, 1, 1):
+    try:
+        step(torch.tensor([[token]]))
+    except (AssertionError, IndexError) as error:
+        said.append(str(error))
+print(json.dumps({"said": said, "found": found, "read": read, "broken": broken, "texts": texts, "refused": refused,
     "rounded": away, "not rounded": exact_away}))
 """
 
@@ -131,6 +148,14 @@ def test_weights_in_int8_are_what_was_rounded(found: dict[str, Any]) -> None:
 def test_models_with_other_parts_are_refused(found: dict[str, Any]) -> None:
     for name in REFUSED:
         assert "leave compile out" in found["found"][name]
+
+
+@needs_numba
+def test_what_loops_without_bounds_would_get_wrong_is_refused(found: dict[str, Any]) -> None:
+    unlike, hooked, unknown, full = found["said"]
+    assert unlike == hooked == "This model has parts that are not compiled; leave compile out."
+    assert unknown == "token 13 of a vocabulary of 13"
+    assert full == "the cache is full"
 
 
 @needs_numba

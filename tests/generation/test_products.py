@@ -85,6 +85,15 @@ SMALL = GptConfig(num_layers=2, num_heads=2, width=44, context_length=17)
 TEXT = np.random.default_rng(1).integers(0, V, 103).astype(np.int32)
 
 
+def test_a_weight_that_is_no_number_is_not_rounded_away() -> None:
+    weight = torch.ones(3, 5)
+    weight[1, 2] = float("nan")
+    weight[2] = 0.0
+    levels, scales = rounded(weight)
+    assert scales.isnan().tolist() == [False, True, False]
+    assert not levels[2].any()
+
+
 @pytest.mark.parametrize(("weights", "bound"), [("fp32", 1e-5), ("bf16", 0.05), ("int8", 0.05)])
 def test_a_folded_model_scores_almost_as_the_model_does(weights: Weights, bound: float) -> None:
     model = model_of(SMALL)

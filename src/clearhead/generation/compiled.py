@@ -74,14 +74,26 @@ class Compiled:
             with torch.inference_mode():
                 return self.folded(tokens)
         self.model.require_readable(self.model.mask, start, 1)
-        turns = None if self.turns_nothing else self.places.turns_of(start, start + 1)
-        turn = NO_TURN if turns is None else turns[0]
-        logits = np.empty((1, 1, self.model.vocabulary_size), dtype=np.float32)
-        self.read_token(self.stack, tokens.item(), start, turn, self.keys, self.values, self.recent(), logits[0, 0])
+        token, size = int(tokens.item()), self.model.vocabulary_size
+        # Compiled loops look at no bounds.
+        assert start < self.keys[0].shape[1], "the cache is full"
+        if not 0 <= token < size:
+            raise IndexError(f"token {token} of a vocabulary of {size}")
+        logits = np.empty((1, 1, size), dtype=np.float32)
+        kept = self.keys, self.values, self.recent()
+        self.read_token(self.stack, token, start, self.turn(start), *kept, logits[0, 0])
         self.cache.advance(1)
         for slot in self.slots:
             slot.length = start + 1
         return torch.from_numpy(logits)
+
+    def turn(self, position: int) -> Float32[np.ndarray, "D D"]:
+        """Return what turns the queries and keys of a position; an empty matrix does not."""
+        if self.turns_nothing:
+            return NO_TURN
+        with torch.inference_mode():
+            turns = self.places.turns_of(position, position + 1)
+        return NO_TURN if turns is None else turns[0]
 
     def reads_all(self, end: int) -> bool:
         """Say whether the last of so many positions reads all of them, by scores alone."""
@@ -109,8 +121,8 @@ def kernel() -> Any:
     """
     try:
         from clearhead.generation import token_kernel
-    except ModuleNotFoundError:
-        raise UserError("A compiled step needs numba: pip install 'clearhead[compile]'.") from None
+    except ImportError as error:
+        raise UserError(f"A compiled step needs numba: pip install 'clearhead[compile]' ({error}).") from None
     return token_kernel
 
 
@@ -122,12 +134,7 @@ def stack_of(model: nn.Module, weights: Weights) -> Stack:
     """
     loops = kernel()
     tables = embedding_tables(model) if can_be_folded(model) and not model.reads_ahead else None
-    if (
-        not isinstance(model, GPT)
-        or tables is None
-        or not is_norm(model.embedding_norm)
-        or not all(map(is_known, model.blocks))
-    ):
+    if not isinstance(model, GPT) or tables is None or not consists_of_known_parts(model):
         raise UserError("This model has parts that are not compiled; leave compile out.")
     blocks = [cast(Block, block) for block in model.blocks]
     attention = [cast(Attention, block.attention) for block in blocks]
@@ -155,6 +162,20 @@ def stack_of(model: nn.Module, weights: Weights) -> Stack:
             cap=np.float32(0.0 if cap is None else cap),
         ),
     )
+
+
+def consists_of_known_parts(model: GPT) -> bool:
+    """Say whether a model has only parts that are compiled, and these alike in all layers."""
+    ends = is_norm(model.embedding_norm) and is_norm(model.final_norm) and as_built(model.unembedding, nn.Linear)
+    return ends and all(map(is_known, model.blocks)) and len({kinds(cast(Block, block)) for block in model.blocks}) == 1
+
+
+def kinds(block: Block) -> tuple[Any, ...]:
+    """Return what a block's weights do not tell, and their shapes, which have to be those of every other layer."""
+    norms = [(type(norm), getattr(norm, "eps", 0.0)) for norm in (block.attention_norm, block.feed_forward_norm)]
+    thought = type(block.feed_forward), getattr(block.feed_forward, "activation", None)
+    shapes = [(name, weight.shape) for name, weight in block.named_parameters()]
+    return *norms, cast(Attention, block.attention).qk_norm, thought, *shapes
 
 
 def is_known(block: nn.Module) -> bool:

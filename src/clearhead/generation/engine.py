@@ -38,7 +38,8 @@ class Request:
         use_cache: keep what was read; without it each token reads its whole window again.
         weights: what new tokens are read with: the model's own numbers, or rounded ones, which is faster on a CPU for
             a large model (int8: few samples, bf16: many) and costs some loss, which `clearhead eval` measures.
-        compile: compile the reading of new tokens by numba, which takes seconds and pays for one long text.
+        compile: compile the reading of new tokens by numba, which takes seconds and pays for one long text. A model
+            whose mask hides some earlier positions, or with ALiBi, is read as without it.
 
     Raises:
         UserError: a number is too small, or what is asked for does not go together.

@@ -410,7 +410,7 @@ def embedding_tables(model: GPT) -> tuple[Float[Tensor, "V C"], Float[Tensor, "S
     missing = added.size(1) - tokens.size(1)
     table = F.pad(tokens, (0, missing)) if missing else tokens
     some = min(len(tokens), len(added))
-    is_sum = torch.allclose(places.embed(tokens[None, :some], 0)[0], table[:some] + added[:some])
+    is_sum = torch.allclose(places.embed(tokens[None, :some], 0)[0], table[:some] + added[:some], equal_nan=True)
     return (table, added) if is_sum else None
 
 

@@ -67,7 +67,8 @@ def rounded(weight: Float[Tensor, "N C"]) -> tuple[Tensor, Tensor]:
     largest = weight.abs().amax(dim=1)
     # A little more than the largest over 127, so that rounding the scale down cuts nothing off.
     scales = (largest / 127 * (1 + 2**-8)).to(torch.bfloat16)
-    scales = torch.where(largest > 0, scales, torch.ones_like(scales))
+    # What is no number stays none, so that a broken model shows.
+    scales = torch.where(largest == 0, torch.ones_like(scales), scales)
     return (weight / scales.float()[:, None]).round().to(torch.int8), scales
 
 

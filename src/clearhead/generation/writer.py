@@ -66,14 +66,13 @@ class Writer:
         seed: int = 1,
         use_cache: bool = True,
         weights: Weights = "fp32",
-        compile: bool = False,
-        **sampling: Any,
+        **settings: Any,
     ) -> list[str]:
         """Return texts that continue a prompt, without the prompt.
 
         Args:
-            weights, compile: see `Request`.
-            sampling: temperature, top_k, top_p, min_p, repetition_penalty; see `Sampling`.
+            weights: see `Request`.
+            settings: compile, see `Request`; temperature, top_k, top_p, min_p, repetition_penalty; see `Sampling`.
 
         Raises:
             UserError: the prompt has a character that the tokenizer does not know, or a number is out of its range.
@@ -82,12 +81,12 @@ class Writer:
             prompt=self.read(prompt).ids,
             samples=samples,
             num_tokens=num_tokens,
-            sampling=Sampling(**sampling),
+            compile=settings.pop("compile", False),
+            sampling=Sampling(**settings),
             stop=tuple(stop),
             seed=seed,
             use_cache=use_cache,
             weights=weights,
-            compile=compile,
         )
         return write(self.loaded.model, self.loaded.tokenizer, request)
 
