@@ -157,7 +157,8 @@ class Reader:
 
     def logits(self) -> Float[Tensor, "B V"]:
         """Return the logits of the token after the last one."""
-        if self.cache is not None and isinstance(self.folded, Compiled):
+        if self.compile and self.cache is not None and self.folded is not None:
+            # Compiled loops need no context of torch's, which takes time for each token.
             return self.folded(self.window[:, self.cache.offset :])[:, -1]
         return self._logits()
 
