@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clearhead.text import batches as text_batches
 from clearhead.text.batches import (
     Batch,
     RandomOffsets,
@@ -146,6 +147,20 @@ def test_a_step_is_a_function_of_seed_and_step(kind: type[TrainingBatches]) -> N
     assert np.array_equal(forwards, backwards)
     others = [batches(kind, seed=seed).starts(0).tolist() for seed in (0, 1, 2, -1, 2**63, 2**64 - 2)]
     assert all(one != other for one, other in itertools.combinations(others, 2))
+
+
+@BOTH
+def test_how_many_steps_are_read_together_changes_nothing(
+    kind: type[TrainingBatches], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = [batches(kind)(step)[0] for step in (0, 1, 63, 64, 1000)]
+    monkeypatch.setattr(text_batches, "TOKENS_AT_ONCE", 5 * 7 * 11 + 3)
+    in_fives = [batches(kind)(step)[0] for step in (0, 1, 63, 64, 1000)]
+    monkeypatch.setattr(text_batches, "TOKENS_AT_ONCE", 1)
+    alone = [batches(kind)(step)[0] for step in (0, 1, 63, 64, 1000)]
+    for three in zip(together, in_fives, alone, strict=True):
+        assert np.array_equal(three[0].tokens, three[1].tokens)
+        assert np.array_equal(three[0].targets, three[2].targets)
 
 
 GOLDEN = {

@@ -99,6 +99,16 @@ def test_long_windows_are_the_same_too() -> None:
         assert (tokens.gather(np.array([7, 1999]), length) == [ids[7 : 7 + length], ids[1999 : 1999 + length]]).all()
 
 
+def test_windows_of_a_text_that_may_not_stay_in_memory_are_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "RESIDENT_BYTES", 211)
+    monkeypatch.setattr(shards, "_MAPPED_AROUND_BYTES", 70)
+    forgotten = []
+    tokens = Tokens([IDS.astype(np.uint16)], ["-"], forget=lambda: forgotten.append(True))
+    starts = np.arange(0, 130, 13)
+    assert (tokens.gather(starts, 5) == IDS[starts[:, None] + np.arange(5)]).all()
+    assert len(forgotten) == 3
+
+
 @pytest.mark.parametrize(("start", "length"), [(-1, 3), (1007, 3), (0, 1010)])
 def test_windows_beyond_the_end_are_refused(start: int, length: int) -> None:
     tokens = in_memory(IDS, 499)

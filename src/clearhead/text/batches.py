@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int, Int32, Int64, UInt64
@@ -18,7 +18,8 @@ ArrayT = TypeVar("ArrayT")
 Words = UInt64[np.ndarray, " N"]
 
 STEPS_AT_ONCE = 64
-"""The sequences of so many steps are chosen together."""
+TOKENS_AT_ONCE = 2**18
+"""The sequences of so many steps, or of as many as have so many tokens, are chosen and read together."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,14 +43,21 @@ class Batch(Generic[ArrayT]):
     lengths: ArrayT | None = None
 
     def cut(self, parts: int) -> list[Batch[ArrayT]]:
-        """Return the rows, in order, as so many batches that differ by at most one row, none of them empty."""
-        rows = len(self.tokens)  # type: ignore[arg-type]
-        edges = [rows * part // parts for part in range(parts + 1)]
+        """Return the rows, in order, as so many batches, the first ones a row larger, none of them empty."""
+        size, larger = divmod(len(self.tokens), parts)  # type: ignore[arg-type]
+        edges = [part * size + min(part, larger) for part in range(parts + 1)]
         return [self._rows(first, last) for first, last in pairwise(edges) if last > first]
 
     def _rows(self, first: int, last: int) -> Batch[ArrayT]:
         values = (getattr(self, each.name) for each in fields(self))
         return Batch(*(None if value is None else value[first:last] for value in values))
+
+
+class _Sequences(NamedTuple):
+    """Sequences of a text: where each begins, and its ids, one more than the context is long."""
+
+    starts: Int64[np.ndarray, " B"]
+    rows: Int32[np.ndarray, "B T"]
 
 
 @runtime_checkable
@@ -93,25 +101,31 @@ class TrainingBatches(ABC):
         assert 1 <= self.micro_batches <= self.sequences_per_step
 
     def __call__(self, step: int) -> list[Batch[np.ndarray]]:
-        places, starts = self._places(step), self.starts(step)
-        if self.micro_batches == 1:
-            return [self._batch(places, starts)]
-        chosen = (np.array_split(each, self.micro_batches) for each in (places, starts))
-        return [self._batch(places, starts) for places, starts in zip(*chosen, strict=True)]
+        rows = self._read(step).rows
+        tokens, targets = np.ascontiguousarray(rows[:, :-1]), np.ascontiguousarray(rows[:, 1:])
+        documents = None if self.end is None else document_numbers(tokens, self.end)
+        batch = Batch(tokens, targets, self._weights(step), documents)
+        return [batch] if self.micro_batches == 1 else batch.cut(self.micro_batches)
 
     def starts(self, step: int) -> Int64[np.ndarray, " B"]:
         """Return where the step's sequences begin in the text."""
-        block, row = divmod(step, STEPS_AT_ONCE)
-        if block not in self._known:
-            self._known.clear()
-            places = self._places(block * STEPS_AT_ONCE, STEPS_AT_ONCE)
-            self._known[block] = self._starts(places).astype(np.int64).reshape(STEPS_AT_ONCE, -1)
-        chosen: Int64[np.ndarray, " B"] = self._known[block][row]
-        return chosen
+        return self._read(step).starts
+
+    def _read(self, step: int) -> _Sequences:
+        """Return the step's sequences, read with those of its neighbours, which costs little more than one step's."""
+        num_steps = max(1, min(STEPS_AT_ONCE, TOKENS_AT_ONCE // self.tokens_per_step))
+        block, number = divmod(step, num_steps)
+        if block not in self._blocks:
+            self._blocks.clear()
+            starts = self._starts(self._places(block * num_steps, num_steps)).astype(np.int64)
+            self._blocks[block] = _Sequences(starts, self.tokens.gather(starts, self.context_length + 1))
+        chosen = slice(number * self.sequences_per_step, (number + 1) * self.sequences_per_step)
+        together = self._blocks[block]
+        return _Sequences(together.starts[chosen], together.rows[chosen])
 
     @cached_property
-    def _known(self) -> dict[int, Int64[np.ndarray, "N B"]]:
-        """Where the sequences of one block of steps begin: computed together, they cost little more than one step's."""
+    def _blocks(self) -> dict[int, _Sequences]:
+        """The newest block of steps, by its number."""
         return {}
 
     def resized(self, sequences_per_step: int) -> TrainingBatches:
@@ -142,18 +156,12 @@ class TrainingBatches(ABC):
         first = step * self.sequences_per_step
         return np.arange(first, first + count * self.sequences_per_step, dtype=np.uint64)
 
-    def _batch(self, places: Words, starts: Int64[np.ndarray, " B"]) -> Batch[np.ndarray]:
-        rows = self.tokens.gather(starts, self.context_length + 1)
-        tokens, targets = np.ascontiguousarray(rows[:, :-1]), np.ascontiguousarray(rows[:, 1:])
-        documents = None if self.end is None else document_numbers(tokens, self.end)
-        return Batch(tokens, targets, self._weights(places), documents)
-
-    def _weights(self, places: Words) -> Float32[np.ndarray, "B T"] | None:
+    def _weights(self, step: int) -> Float32[np.ndarray, "B T"] | None:
         """Return 0 for the targets inside each sequence's prefix and 1 for the others."""
         longest = min(self.longest_prefix, self.context_length)
         if longest == 1:
             return None
-        given = random_words(self.seed, "prefix", places) % longest
+        given = random_words(self.seed, "prefix", self._places(step)) % longest
         return (np.arange(self.context_length) >= given.astype(np.int64)[:, None]).astype(np.float32)
 
 

@@ -91,8 +91,13 @@ class Tokens:
             raise IndexError(f"windows of {length} tokens from {starts.min()} to {starts.max()} of {len(self)}")
         if len(self._shards) > 1 or length > _ROW_BY_ROW_TOKENS:
             return np.stack([self.read(start, start + length) for start in starts.tolist()])
-        self._note_read(len(starts), len(starts) * length)
-        return self._shards[0][starts[:, None] + np.arange(length)].astype(np.int32)
+        rows = np.empty((len(starts), length), dtype=np.int32)
+        at_once = len(starts) if self._fits else RESIDENT_BYTES // _MAPPED_AROUND_BYTES
+        for first in range(0, len(starts), at_once):
+            part = starts[first : first + at_once]
+            rows[first : first + at_once] = self._shards[0][part[:, None] + np.arange(length)]
+            self._note_read(len(part), len(part) * length)
+        return rows
 
     def _locate(self, position: int) -> tuple[int, int]:
         shard = int(np.searchsorted(self._ends, position, side="right"))
