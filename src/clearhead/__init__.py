@@ -41,7 +41,7 @@ def train(
     from clearhead.show import report
     from clearhead.training.config import override, setting_keys
     from clearhead.training.fit import train_run
-    from clearhead.training.plan import planner
+    from clearhead.training.plan import before_plan, planner
     from clearhead.training.recipes import default_recipe, recipe
 
     texts = [] if text is None else text if isinstance(text, list) else [text]
@@ -51,10 +51,14 @@ def train(
     changes = {name.replace("__", "."): value for name, value in fields.items()}
     if minutes is not None:
         changes["train.minutes"] = minutes
-    chosen = preset or default_recipe(str(changes.get("task.kind", "lm")), named=bool(texts))
-    plan = None if preset else planner(override(recipe(chosen), changes), [changes])
-    path = None if run is None else Path(run)
-    trained = train_run(texts, preset=chosen, changes=changes, path=path, plan=plan)
+    if preset:
+        config, plan = override(recipe(preset), changes), None
+    else:
+        kind = str(changes.get("task.kind", "lm"))
+        config = before_plan([changes], recipe(default_recipe(kind, named=bool(texts))))
+        plan = planner(config, [changes])
+    path, fixed_context = None if run is None else Path(run), "model.context_length" in changes
+    trained = train_run(texts, config, path, fixed_context=fixed_context, plan=plan)
     report.write(trained.path)
     return trained
 

@@ -182,6 +182,13 @@ def test_what_is_long_or_lacks_its_text_is_left_out(terminal: Any, monkeypatch: 
     assert "hour" not in answer.err
 
 
+def test_a_peer_that_no_chosen_workload_has_is_told(terminal: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(catalogue.WORKLOADS, FAKE.name, FAKE)
+    answer = terminal.do("bench", FAKE.name, "--transformers", "--repetitions", "1")
+    assert "transformers is not measured: none of the chosen workloads has it." in answer.err
+    assert "not measured" not in terminal.do("bench", FAKE.name, "--repetitions", "1").err
+
+
 def test_mistakes_get_a_sentence(terminal: Any) -> None:
     text = terminal.write("shakespeare.txt", "To be, or not.\n" * 50)
     assert 'Did you mean "decode"' in terminal.refused("bench", "decod")

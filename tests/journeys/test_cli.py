@@ -284,6 +284,15 @@ def test_rounded_weights_write_and_are_measured(terminal: Terminal, trained: str
     assert "with weights in bf16" in terminal.do("eval", trained, "--weights", "bf16").out
 
 
+def test_without_numba_nothing_is_printed_but_what_to_install(
+    terminal: Terminal, trained: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "clearhead.generation.token_kernel", None)
+    answer = terminal.type("sample", trained, "So", "--compile")
+    assert (answer.code, answer.out) == (2, "")
+    assert "pip install 'clearhead[compile]'" in answer.err
+
+
 def test_several_samples_stand_under_headings(terminal: Terminal, trained: str) -> None:
     shown = terminal.do("sample", trained, "So ", "--samples", "2", "--num-tokens", "9").out.splitlines()
     assert [line.strip("─") for line in shown if "sample" in line] == [" sample 1 ", " sample 2 "]

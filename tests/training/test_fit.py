@@ -76,6 +76,22 @@ def test_the_facade_trains_writes_and_scores(place: Path) -> None:
     assert scored.nats.min() > 0
 
 
+def test_the_facade_takes_settings_that_suit_a_plan_but_no_preset(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[RunConfig] = []
+
+    def begin(_: object, config: RunConfig, *__: object, plan: object, **___: object) -> Run:
+        assert plan is not None
+        begun.append(config)
+        raise UserError("enough")
+
+    monkeypatch.setattr(fit, "train_run", begin)
+    with pytest.raises(UserError, match="enough"):
+        clearhead.train(place / "text.txt", minutes=1, model__width=160)
+    assert begun[0].model.width == 160
+    with pytest.raises(UserError, match="width"):
+        clearhead.train(place / "text.txt", minutes=1, model__width=160, preset="modern")
+
+
 @pytest.mark.parametrize(("bare", "whole"), [("steps", "train__steps"), ("n_embd", "model__width")])
 def test_the_facade_names_a_setting_as_python_spells_it(bare: str, whole: str, place: Path) -> None:
     with pytest.raises(UserError, match=f"^{bare} is called {whole} here"):

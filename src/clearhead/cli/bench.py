@@ -80,13 +80,13 @@ def measure(parser: Parser, arguments: Sequence[str]) -> int:
     if args.replace and args.out is None:
         raise UserError("--replace says what --out may do; give both, or neither.")
     from clearhead.lab.bench import record, runner
-    from clearhead.lab.bench.catalogue import choose
+    from clearhead.lab.bench.catalogue import choose, unused_peers
     from clearhead.lab.bench.levels import require_settings
 
     request = request_of(args, pairs)
     err = console(stderr=True)
     chosen, left_out = choose(args.names, request)
-    for sentence in left_out:
+    for sentence in (*left_out, *unused_peers(chosen, request)):
         err.print(sentence, soft_wrap=True)
     require_settings(chosen, request)
     coming = [runner.expected(each, request) for each in chosen]

@@ -103,8 +103,9 @@ def request_of(prompt: Prompt, args: argparse.Namespace) -> Request:
 def print_streaming(writer: Writer, request: Request, prompt: str) -> None:
     """Print one text as it comes."""
     as_shown = harmless if sys.stdout.isatty() else str
+    tokens = writer.stream(request)
     print(as_shown(prompt), end="", flush=True)
-    for token in writer.stream(request):
+    for token in tokens:
         print(as_shown(token.text), end="", flush=True)
     print()
 

@@ -19,7 +19,7 @@ Precision = Literal["fp32", "bf16"]
 GLIBC_KEEPS = {-1: 2**31 - 1, -2: 2**26, -4: 0}
 """mallopt's M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_MAX: give nothing back, take much at once, map nothing apart."""
 
-NARROWEST_BF16 = 96
+NARROWEST_BF16 = 64
 """The width of a model from which on bfloat16 is worth the casts around it (docs/log.md)."""
 
 

@@ -131,6 +131,8 @@ class Reader:
         self.cache = new_cache(tokens.size(0)) if new_cache else None
         if weights != "fp32" or compile:
             require_foldable(model)
+        if compile:
+            _ = self.folded  # What cannot be compiled is refused now, and not at the first token.
 
     @cached_property
     def folded(self) -> Folded | Compiled | None:
@@ -262,10 +264,18 @@ def generate(model: torch.nn.Module, tokenizer: Tokenizer, request: Request) -> 
 
     A model is any module with `forward(tokens) -> (B, T, V)` and `context_length`; where it has `new_cache`, that is
     used unless the request says otherwise. The model should be in evaluation mode.
+
+    Raises:
+        UserError: at once, not at the first token: this model cannot be read as the request asks.
     """
     device = next(model.parameters()).device
     prompt = torch.tensor([list(request.prompt)] * request.samples, dtype=torch.long, device=device)
     reader = Reader(model, prompt, use_cache=request.use_cache, weights=request.weights, compile=request.compile)
+    return written(reader, tokenizer, request)
+
+
+def written(reader: Reader, tokenizer: Tokenizer, request: Request) -> Iterator[Token]:
+    """Yield every token of every sample as it is drawn from what the reader says of the tokens before it."""
     samples = [Sample(tokenizer, request, number) for number in range(request.samples)]
     going = set(range(request.samples))
     never = torch.from_numpy(tokenizer.unseen).long()
@@ -281,7 +291,7 @@ def generate(model: torch.nn.Module, tokenizer: Tokenizer, request: Request) -> 
                     going.remove(sample.number)
         if not going:
             return
-        reader.append(ids.to(device))
+        reader.append(ids.to(reader.window.device))
 
 
 def write(model: torch.nn.Module, tokenizer: Tokenizer, request: Request) -> list[str]:

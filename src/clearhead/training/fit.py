@@ -26,10 +26,9 @@ from clearhead.model.family_config import as_language_model
 from clearhead.store import checkpoint
 from clearhead.text.corpus import Corpus
 from clearhead.training import devices, preflight
-from clearhead.training.config import RunConfig, override
+from clearhead.training.config import RunConfig
 from clearhead.training.expectation import Expectation
 from clearhead.training.loop import steps
-from clearhead.training.recipes import recipe
 from clearhead.training.schedule import Plan
 from clearhead.training.session import Session, assemble, bring_back
 from clearhead.training.task import Data, Reading, Task
@@ -302,21 +301,14 @@ def is_scored(session: Session) -> bool:
 
 def train_run(
     texts: Sequence[str | Path],
-    *,
-    preset: str,
-    changes: dict[str, Any],
+    config: RunConfig,
     path: Path | None = None,
+    *,
+    fixed_context: bool = False,
     plan: Planner | None = None,
 ) -> Run:
-    """Train a new run to its end and return it; the whole of `clearhead train` without the display."""
-    session = create(
-        texts,
-        override(recipe(preset), changes),
-        path,
-        fixed_context="model.context_length" in changes,
-        command="clearhead.train",
-        plan=plan,
-    )
+    """Train a new run to its end and return it; the whole of `clearhead train` without the display (see `create`)."""
+    session = create(texts, config, path, fixed_context=fixed_context, command="clearhead.train", plan=plan)
     for _ in train(session):
         pass
     return session.run

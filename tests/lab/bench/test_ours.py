@@ -13,8 +13,10 @@ from clearhead.core.events import read
 from clearhead.lab.bench import ours, timing
 from clearhead.lab.bench.shapes import SHAPES, Shape
 from clearhead.model.build import build_model
+from clearhead.training.config import override
 from clearhead.training.fit import train_run
 from clearhead.training.preflight import measure_sizes
+from clearhead.training.recipes import recipe
 
 SMALL = Shape(num_layers=1, num_heads=3, width=6, context_length=5, vocabulary_size=7)
 
@@ -79,7 +81,7 @@ def test_the_fastest_number_of_threads_is_kept(monkeypatch: pytest.MonkeyPatch) 
 def test_the_halves_of_the_validation_part_make_the_whole(text: str, tmp_path: Path) -> None:
     small = {"num_layers": 1, "num_heads": 1, "width": 6, "context_length": 5}
     changes = {"model": small, "train": {"steps": 1, "threads": 1}}
-    run = train_run([text], preset="tiny", changes=changes, path=tmp_path / "run")
+    run = train_run([text], override(recipe("tiny"), changes), tmp_path / "run")
     found = ours.halves(str(run.path))(0).figures
     whole = next(line for line in read(run.path) if line["event"] == "evaluated" and not line["sampled"])
     halves = (found["first_half_nats"] + found["second_half_nats"]) / 2

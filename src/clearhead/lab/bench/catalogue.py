@@ -59,6 +59,17 @@ def choose(names: Sequence[str], request: Request) -> tuple[list[Workload], list
     return chosen, []
 
 
+def unused_peers(chosen: Sequence[Workload], request: Request) -> list[str]:
+    """Return sentences on peers that were asked for and that none of the chosen workloads has."""
+    asked = {"nanoGPT": request.nanogpt is not None, "transformers": request.transformers}
+    measured = {variant.name for workload in chosen for variant in workload.variants(request) if not variant.ours}
+    return [
+        f"{peer} is not measured: none of the chosen workloads has it."
+        for peer, wanted in asked.items()
+        if wanted and not any(name.startswith(peer) for name in measured)
+    ]
+
+
 def purposes() -> dict[str, str]:
     """Return what each workload's figures are for."""
     return {each.name: PURPOSES[each.group] for each in WORKLOADS.values() if each.group in PURPOSES}
