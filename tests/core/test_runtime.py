@@ -17,6 +17,7 @@ from clearhead.core.runtime import (
     choose_device,
     choose_precision,
     choose_threads,
+    multiplies_slowly,
     seed_random_numbers,
 )
 
@@ -54,6 +55,21 @@ def test_bf16_is_chosen_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
         assert choose_precision(None, "cpu", width=32) == "fp32"
         assert choose_precision("bf16", "cpu", width=32) == "bf16"
         assert choose_precision("fp32", "cpu", width=128) == "fp32"
+
+
+def test_torchs_products_are_slow_on_amds_cpus_with_avx512(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for file, capability, slow in (
+        ("AuthenticAMD", "AVX512", True),
+        ("AuthenticAMD", "AVX2", False),
+        ("GenuineIntel", "AVX512", False),
+        (None, "AVX512", False),
+    ):
+        cpuinfo = tmp_path / f"{file}-{capability}"
+        if file is not None:
+            cpuinfo.write_text(f"processor\t: 0\nvendor_id\t: {file}\n")
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda said=capability: said)
+        monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+        assert multiplies_slowly(cpuinfo) == (slow and torch.backends.mkldnn.is_available())
 
 
 def test_a_cpu_that_tells_nothing_has_no_bf16(monkeypatch: pytest.MonkeyPatch) -> None:

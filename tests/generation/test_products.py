@@ -51,6 +51,21 @@ def test_a_product_is_what_its_layers_give(weights: Weights, inputs: int, rows: 
     assert furthest(weights, inputs, rows, bias=bias) <= BOUNDS[weights]
 
 
+@pytest.mark.parametrize("rows", [1, 7, 23])
+@pytest.mark.parametrize("slow", [False, True])
+def test_both_libraries_give_the_product_of_many_rows(
+    slow: bool, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[str] = []
+    for name in ("by_onednn", "by_torch"):
+        make = getattr(products, name)
+        monkeypatch.setattr(products, name, lambda *given, n=name, m=make: (used.append(n), m(*given))[1])
+    monkeypatch.setattr(products, "multiplies_slowly", lambda: slow)
+    for inputs in (1, 11, 53):
+        assert furthest("fp32", inputs, rows, bias=True, usual_rows=23) <= BOUNDS["fp32"]
+    assert set(used) == {"by_onednn" if slow else "by_torch"}
+
+
 def test_a_product_with_scales_of_a_neighbour_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     def shifted_scales(weight: Tensor) -> tuple[Tensor, Tensor]:
         levels, scales = rounded(weight)

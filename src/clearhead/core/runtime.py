@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -159,6 +161,18 @@ def multiplies_bf16(device: str) -> bool:
     # Torch before 2.12 cannot tell what a CPU has.
     known: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return kind == "cpu" and any(known.get(name) for name in ("avx512_bf16", "amx_bf16"))
+
+
+@functools.cache
+def multiplies_slowly(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Say whether torch's products in fp32 leave half of this CPU unused, as MKL's do on AMD's that have AVX-512.
+
+    Where oneDNN, torch's other library, is there to take its place (docs/log.md).
+    """
+    able = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+    if not able or torch.backends.cpu.get_cpu_capability() != "AVX512" or not cpuinfo.exists():
+        return False
+    return "AuthenticAMD" in cpuinfo.read_text()
 
 
 def use_threads(wanted: int | None = None) -> None:

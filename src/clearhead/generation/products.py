@@ -11,12 +11,18 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
+from clearhead.core.runtime import multiplies_slowly
+
 Weights = Literal["fp32", "bf16", "int8"]
 
 Rows = Float32[np.ndarray, "_ _"]
 """States, one a row: those of a position of each row of the batch, or of several."""
 Map = Callable[[Rows], Rows]
 """From states, one a row, to other states."""
+
+
+FEWEST_FOR_ONEDNN = 4
+"""From so many rows on oneDNN's products in fp32 are faster where torch's own are slow (docs/log.md)."""
 
 
 @runtime_checkable
@@ -30,9 +36,25 @@ class Product(Protocol):
 
 
 def exact(rows: int, *layers: nn.Linear) -> Map:
+    """Multiply in fp32, by the library of torch's two that is faster here."""
+    return by_onednn(rows, *layers) if rows >= FEWEST_FOR_ONEDNN and multiplies_slowly() else by_torch(rows, *layers)
+
+
+def by_torch(rows: int, *layers: nn.Linear) -> Map:
     """Multiply in fp32. The layers' matrices stand as one, turned and packed, which multiplies one row fastest."""
     weight = joined(layers).t().contiguous()
     return over_arrays(lambda given, made: torch.mm(given, weight, out=made), rows, layers)
+
+
+def by_onednn(rows: int, *layers: nn.Linear) -> Map:
+    """Multiply in fp32 by oneDNN, which uses every CPU's widest instructions, with weights packed for so many rows."""
+    weight = torch.ops.mkldnn._reorder_linear_weight(joined(layers).contiguous(), rows)
+
+    def multiply(given: Tensor, _: Tensor) -> Tensor:
+        made: Tensor = torch.ops.mkldnn._linear_pointwise(given, weight, None, "none", [], "")
+        return made
+
+    return over_arrays(multiply, rows, layers)
 
 
 def bf16(rows: int, *layers: nn.Linear) -> Map:
@@ -82,7 +104,7 @@ def over_arrays(multiply: Callable[[Tensor, Tensor], Tensor], rows: int, layers:
     """Return a product, with the layers' biases, as a function of numpy's arrays.
 
     Args:
-        multiply: fills its second tensor with what the layers' matrices make of its first.
+        multiply: returns what the layers' matrices make of its first tensor; its second may be filled with that.
     """
     biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
     bias = torch.cat(biases).numpy() if biases else None
