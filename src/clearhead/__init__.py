@@ -28,6 +28,8 @@ def train(
 ) -> Run:
     """Train a model on texts (without one, on the built-in tales) and return its run.
 
+    Torch stays as it was set up for the run: its number of threads, and on the CPU deterministic operations alone.
+
     Args:
         text: one path or several: files, folders, globs.
         minutes: how long to train (2); without a preset, it also decides what is trained: `clearhead plan` tells.

@@ -23,7 +23,7 @@ from clearhead.core.runtime import (
 
 
 def test_an_unknown_device_is_one_sentence() -> None:
-    for name in ("gpu", "cuda:99", ""):
+    for name in ("gpu", "cuda:99", "meta", ""):
         with pytest.raises(UserError, match="not available"):
             choose_device(name)
     assert choose_device("cpu") == "cpu"
@@ -55,6 +55,18 @@ def test_bf16_is_chosen_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
         assert choose_precision(None, "cpu", width=32) == "fp32"
         assert choose_precision("bf16", "cpu", width=32) == "bf16"
         assert choose_precision("fp32", "cpu", width=128) == "fp32"
+
+
+def test_tf32_is_for_a_cuda_gpu_and_only_where_asked() -> None:
+    try:
+        Runtime(device="cuda", precision="tf32").apply()
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        Runtime().apply()
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert choose_precision("tf32", "cuda", width=128) == "tf32"
+    with pytest.raises(UserError, match="tf32 is a precision of CUDA GPUs; on cpu"):
+        choose_precision("tf32", "cpu", width=128)
 
 
 def test_torchs_products_are_slow_on_amds_cpus_with_avx512(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,9 +53,7 @@ def test_a_product_is_what_its_layers_give(weights: Weights, inputs: int, rows: 
 
 @pytest.mark.parametrize("rows", [1, 7, 23])
 @pytest.mark.parametrize("slow", [False, True])
-def test_both_libraries_give_the_product_of_many_rows(
-    slow: bool, rows: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_both_libraries_give_the_product_of_many_rows(slow: bool, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[str] = []
     for name in ("by_onednn", "by_torch"):
         make = getattr(products, name)
@@ -82,6 +80,13 @@ def test_rounding_moves_no_weight_by_more_than_half_a_level() -> None:
     assert int(levels.abs().max()) <= 127
     moved = (levels * scales.float()[:, None] - weight).abs()
     assert bool((moved <= 0.501 * scales.float()[:, None]).all())
+
+
+def test_unknown_weights_are_one_sentence() -> None:
+    request = Request(prompt=[1])
+    object.__setattr__(request, "weights", "int4")
+    with pytest.raises(UserError, match="weights must be one of fp32, bf16, int8, not int4"):
+        request.__post_init__()
 
 
 # Whole models.

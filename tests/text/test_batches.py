@@ -149,6 +149,15 @@ def test_a_step_is_a_function_of_seed_and_step(kind: type[TrainingBatches]) -> N
     assert all(one != other for one, other in itertools.combinations(others, 2))
 
 
+def test_what_is_done_to_a_batch_does_not_reach_the_next_one() -> None:
+    source = ShuffledWindows(tokens=Counting(997), context_length=7, sequences_per_step=1, seed=5)
+    batch = source(0)[0]
+    kept = batch.targets.copy()
+    batch.tokens[:] = -1
+    assert np.array_equal(batch.targets, kept)
+    assert source(0)[0].tokens.min() >= 0
+
+
 @BOTH
 def test_how_many_steps_are_read_together_changes_nothing(
     kind: type[TrainingBatches], monkeypatch: pytest.MonkeyPatch

@@ -28,7 +28,7 @@ from clearhead.training.optim import OptimizerSet
 from clearhead.training.range_test import affordable, range_test
 from clearhead.training.recipes import RECIPES, recipe
 from clearhead.training.schedule import Plan
-from clearhead.training.session import Session
+from clearhead.training.session import Session, last_evaluation_seconds
 from clearhead.training.state import State
 from clearhead.training.watch import replanning
 
@@ -154,6 +154,15 @@ def test_a_timed_run_is_planned_anew_at_half_its_time_or_when_its_steps_end_too_
     found = replanning(session)(state)
     assert (found is not None) == again
     assert found is None or (found[0].evaluate_every == 3 and found[0].steps > 7)
+
+
+def test_what_evaluations_took_too_long_is_taken_from_the_steps(place: Path) -> None:
+    session = create(place, small(**{"train.steps": None, "train.minutes": 0.5, "train.evaluate_every": 3}))
+    on_time = State(plan=Plan(140, 3), step=70, seconds=15.2, train_seconds=14.5)
+    late = replace(on_time, seconds=25.0)
+    steps = [found[0].steps for found in map(replanning(session), (on_time, late)) if found]
+    last = last_evaluation_seconds(session, 14.5 / 70)
+    assert steps[1] == 70 + int(0.95 * (30 - last - 25.0) / (14.5 / 70)) < steps[0]
 
 
 def test_an_occupied_run_is_refused_and_left_alone(place: Path) -> None:

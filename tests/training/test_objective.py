@@ -24,7 +24,8 @@ from clearhead.model.config import GptConfig, PerDocumentConfig, PrefixConfig
 from clearhead.model.masks import RowPrefixes, SameDocument
 from clearhead.model.transformer import GPT, run_block
 from clearhead.text.batches import Batch
-from clearhead.training.objective import Step, compiled, next_token
+from clearhead.training import objective
+from clearhead.training.objective import Loss, Step, compiled, next_token
 
 
 class Fixed(nn.Module):
@@ -70,6 +71,32 @@ def test_weights_count() -> None:
     nats = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(2, 3)
     assert float(loss.total) == pytest.approx(float((nats * weights).sum()), rel=1e-6)
     assert loss.weight == pytest.approx(3.5)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_logits_made_in_parts_give_the_same_loss_and_gradients(weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build_model(GptConfig(num_layers=1, num_heads=2, width=12, context_length=7, logit_softcap=15.0), 13)
+    tokens, targets = torch.randint(13, (2, 5, 7), generator=torch.Generator().manual_seed(1))
+    weights = torch.rand(5, 7, generator=torch.Generator().manual_seed(2)) if weighted else None
+    rows: list[int] = []
+
+    def measure(at_once: int) -> tuple[Loss, list[Tensor]]:
+        monkeypatch.setattr(objective, "LOGITS_AT_ONCE", at_once)
+        loss = next_token(model, Batch(tokens, targets, weights))
+        return loss, list(torch.autograd.grad(loss.total, list(model.parameters())))
+
+    nn.init.normal_(model.unembedding.weight)  # type: ignore[union-attr,arg-type]
+    whole, wanted = measure(5 * 7 * 13)
+    model.unembedding.register_forward_hook(lambda _, given, __: rows.append(given[0].shape[1]))  # type: ignore[operator,union-attr]
+    parts, found = measure(5 * 7 * 13 - 1)
+    assert sorted(rows) == [1, 1, 34, 34]
+    few, _ = measure(3 * 13 + 5)
+    assert max(rows[4:]) == 3
+    assert parts.weight == few.weight == whole.weight
+    for each in (parts, few):
+        torch.testing.assert_close(each.total, whole.total)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_the_mean_of_mini_samples_is_the_loss_of_the_chunk() -> None:
@@ -201,7 +228,8 @@ import torch
 from clearhead.core.runtime import Runtime
 from clearhead.model.transformer import GPT, run_block
 from clearhead.text.batches import Batch
-from clearhead.training.objective import Step, compiled, next_token
+from clearhead.training import objective
+from clearhead.training.objective import Loss, Step, compiled, next_token
 from clearhead.training.recipes import recipe
 
 part, precision = sys.argv[1:]

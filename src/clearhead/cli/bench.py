@@ -25,7 +25,8 @@ clearhead bench report FILE --to PAGE   what --out FILE has kept, as Markdown wi
 Settings such as --train.steps 110 change our recipe where something is trained to a level.
 
 --out puts figures in the place of the same workload's. It refuses to where variants (such as a peer's) or repetitions
-would become fewer, unless --replace is given; and --quick figures never come beside those of full length."""
+would become fewer, unless --replace is given or they are --quick figures, which never come beside those of full
+length."""
 
 
 def run(parser: Parser, arguments: Sequence[str]) -> int:

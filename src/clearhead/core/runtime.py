@@ -16,7 +16,7 @@ import torch
 
 from clearhead.core.errors import UserError
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "tf32", "bf16"]
 
 GLIBC_KEEPS = {-1: 2**31 - 1, -2: 2**26, -4: 0}
 """mallopt's M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_MAX: give nothing back, take much at once, map nothing apart."""
@@ -31,7 +31,7 @@ class Runtime:
 
     Args:
         device: a torch device name, such as cpu, cuda or mps.
-        precision: fp32, or bf16 for matrix products while the weights stay fp32.
+        precision: fp32, or tf32 or bf16 for matrix products while the weights stay fp32; tf32 is of CUDA GPUs.
         threads: threads of one operation on the CPU.
         deterministic: only algorithms that give the same bits every time.
         rank: this process's number among `world_size` that train together.
@@ -49,6 +49,7 @@ class Runtime:
         torch.set_num_threads(self.threads)
         if torch.device(self.device).type == "cpu":
             keep_freed_memory()
+        torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
         # Torch's use_deterministic_algorithms does the same, but loads its compiler first: seconds of a busy core.
         torch.set_deterministic_debug_mode("error" if self.deterministic and self.device == "cpu" else "default")
         # Determinism alone would also fill all new memory first, which costs 5 % and helps only programs that read it.
@@ -56,7 +57,7 @@ class Runtime:
 
     def products(self) -> contextlib.AbstractContextManager[object]:
         """Return the context in which a forward pass runs, which sets the dtype of its matrix products."""
-        if self.precision == "fp32":
+        if self.precision != "bf16":
             return contextlib.nullcontext()
         return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
 
@@ -103,7 +104,7 @@ def choose_device(name: str | None) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError):
         raise UserError(f"The device {name} is not available here; leave --device out to train on the CPU.") from None
     return str(device)
@@ -147,7 +148,12 @@ def choose_precision(wanted: Precision | None, device: str, *, width: int) -> Pr
 
     That is where the device multiplies bfloat16 by instructions of its own, and where the products are large enough to
     pay for the casts. It is not timed: the same machine must always choose the same, busy or not.
+
+    Raises:
+        UserError: tf32 is wanted of another device than a CUDA GPU.
     """
+    if wanted == "tf32" and torch.device(device).type != "cuda":
+        raise UserError(f"tf32 is a precision of CUDA GPUs; on {device}, train.precision is fp32 or bf16.")
     if wanted is not None:
         return wanted
     return "bf16" if width >= NARROWEST_BF16 and multiplies_bf16(device) else "fp32"
@@ -169,7 +175,7 @@ def multiplies_slowly(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
     Where oneDNN, torch's other library, is there to take its place (docs/log.md).
     """
-    able = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+    able = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if not able or torch.backends.cpu.get_cpu_capability() != "AVX512" or not cpuinfo.exists():
         return False
     return "AuthenticAMD" in cpuinfo.read_text()

@@ -15,7 +15,7 @@ from torch import Tensor
 from clearhead.core.errors import UserError
 from clearhead.generation.compiled import Compiled
 from clearhead.generation.folded import Folded, fold, require_foldable
-from clearhead.generation.products import Weights
+from clearhead.generation.products import PRODUCTS, Weights
 from clearhead.generation.sampling import Sampling, distribution, draw
 from clearhead.text.tokenizer import Tokenizer
 
@@ -60,6 +60,8 @@ class Request:
         for name, lowest in {"samples": 1, "num_tokens": 1, "seed": 0}.items():
             if getattr(self, name) < lowest:
                 raise UserError(f"{name} must be at least {lowest}, not {getattr(self, name)}.")
+        if self.weights not in PRODUCTS:
+            raise UserError(f"weights must be one of {', '.join(PRODUCTS)}, not {self.weights}.")
         if self.weights != "fp32" and not self.use_cache:
             raise UserError(f"With weights = {self.weights} tokens are read through the cache; leave use_cache on.")
         if self.compile and (self.samples > 1 or self.weights == "bf16" or not self.use_cache):

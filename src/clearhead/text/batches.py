@@ -102,7 +102,7 @@ class TrainingBatches(ABC):
 
     def __call__(self, step: int) -> list[Batch[np.ndarray]]:
         rows = self._read(step).rows
-        tokens, targets = np.ascontiguousarray(rows[:, :-1]), np.ascontiguousarray(rows[:, 1:])
+        tokens, targets = rows[:, :-1].copy(), rows[:, 1:].copy()
         documents = None if self.end is None else document_numbers(tokens, self.end)
         batch = Batch(tokens, targets, self._weights(step), documents)
         return [batch] if self.micro_batches == 1 else batch.cut(self.micro_batches)
@@ -115,12 +115,13 @@ class TrainingBatches(ABC):
         """Return the step's sequences, read with those of its neighbours, which costs little more than one step's."""
         num_steps = max(1, min(STEPS_AT_ONCE, TOKENS_AT_ONCE // self.tokens_per_step))
         block, number = divmod(step, num_steps)
-        if block not in self._blocks:
-            self._blocks.clear()
+        together = self._blocks.get(block)
+        if together is None:
             starts = self._starts(self._places(block * num_steps, num_steps)).astype(np.int64)
-            self._blocks[block] = _Sequences(starts, self.tokens.gather(starts, self.context_length + 1))
+            together = _Sequences(starts, self.tokens.gather(starts, self.context_length + 1))
+            self._blocks.clear()
+            self._blocks[block] = together
         chosen = slice(number * self.sequences_per_step, (number + 1) * self.sequences_per_step)
-        together = self._blocks[block]
         return _Sequences(together.starts[chosen], together.rows[chosen])
 
     @cached_property

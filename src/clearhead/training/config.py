@@ -182,7 +182,8 @@ class TrainConfig:
         device: a torch device; without one a CUDA GPU if there is one, else the CPU.
         check_device: compare a few numbers with the CPU's first, and refuse a device that computes wrong ones.
         precision: "bf16" multiplies matrices in bfloat16; weights stay in float32. Without a word, it is
-            used where the device has instructions for it and the model is wide enough to gain.
+            used where the device has instructions for it and the model is wide enough to gain. "tf32" cuts float32
+            to 10 bits after the point in products, on CUDA GPUs alone.
         threads: CPU threads; without a number, chosen by a probe.
         deterministic: the same bits every time on a CPU.
         compile: let torch.compile make kernels; costs seconds at the start.
@@ -211,7 +212,7 @@ class TrainConfig:
     seed: int = 1
     device: str | None = None
     check_device: bool = True
-    precision: Literal["fp32", "bf16"] | None = None
+    precision: Literal["fp32", "tf32", "bf16"] | None = None
     threads: int | None = None
     deterministic: bool = True
     compile: bool = False

@@ -7,12 +7,17 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from clearhead.core.errors import UserError
 from clearhead.generation.score import logits_of
 from clearhead.model.transformer import GPT, run_block
 from clearhead.text.batches import Batch
+
+LOGITS_AT_ONCE = 2**24
+"""A batch with more logits than this, 64 MB in float32, makes them in parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +47,49 @@ def next_token(model: nn.Module, batch: Batch[Tensor]) -> Loss:
         UserError: the logits do not have one row for each target. Where B, T and V are equal, swapped axes cannot be
             told by their shapes; `model.laws` finds them.
     """
+    if isinstance(model, GPT) and batch.targets.numel() * model.vocabulary_size > LOGITS_AT_ONCE:
+        return next_token_in_parts(model, batch)
     logits = logits_of(model, batch.tokens, batch.documents, batch.weights)
     if logits.ndim != 3 or logits.shape[:2] != batch.targets.shape:
         raise UserError(
             f"The model gives logits of the shape {tuple(logits.shape)} for targets of the shape "
             f"{tuple(batch.targets.shape)}; they must be (B, T, V), a row of V for each of B x T targets."
         )
-    rows, targets = logits.flatten(0, 1).float(), batch.targets.flatten()
-    if batch.weights is None:
-        return Loss(F.cross_entropy(rows, targets, reduction="sum"), float(targets.numel()))
-    nats = F.cross_entropy(rows, targets, reduction="none")
-    weights = batch.weights.flatten()
-    return Loss((nats * weights).sum(), float(weights.sum()))
+    weights = None if batch.weights is None else batch.weights.flatten()
+    return Loss(summed_nats(logits.flatten(0, 1), batch.targets.flatten(), weights), weight_of(batch))
+
+
+def next_token_in_parts(model: GPT, batch: Batch[Tensor]) -> Loss:
+    """Return the loss of `next_token` with the logits of only `LOGITS_AT_ONCE // V` targets in memory at a time.
+
+    The logits of each part are made once more on the way back: a third more arithmetic in the head, where a vocabulary
+    of 50,000 would take 200 kB for each token.
+    """
+    states = model.features(batch.tokens, mask=model.mask.bind(batch.documents, batch.weights)).flatten(0, 1)
+    weights = torch.ones_like(batch.targets, dtype=torch.float32) if batch.weights is None else batch.weights
+    at_once = max(1, LOGITS_AT_ONCE // model.vocabulary_size)
+
+    def of_part(states: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        return summed_nats(model.head(states[None])[0], targets, weights)
+
+    rows = (states, batch.targets.flatten(), weights.flatten())
+    parts = zip(*(torch.split(each, at_once) for each in rows), strict=True)
+    nats = [checkpoint(of_part, *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
+    return Loss(torch.stack(nats).sum(), weight_of(batch))
+
+
+def summed_nats(
+    logits: Float[Tensor, "N V"], targets: Int[Tensor, " N"], weights: Float[Tensor, " N"] | None
+) -> Tensor:
+    """Return the cross-entropy of all targets, each times its weight."""
+    if weights is None:
+        return F.cross_entropy(logits.float(), targets, reduction="sum")
+    return (F.cross_entropy(logits.float(), targets, reduction="none") * weights).sum()
+
+
+def weight_of(batch: Batch[Tensor]) -> float:
+    """Return the number of targets, or the sum of their weights."""
+    return float(batch.targets.numel() if batch.weights is None else batch.weights.sum())
 
 
 class Step(nn.Module):

@@ -14,7 +14,7 @@ from clearhead.core.words import counted
 from clearhead.generation.score import TOKENS_AT_ONCE
 from clearhead.text.batches import Batch
 from clearhead.training.loop import to_tensors
-from clearhead.training.objective import Objective
+from clearhead.training.objective import LOGITS_AT_ONCE, Objective
 
 SURPRISING_GAP = 0.1
 """How far, in nats, a first loss may lie from ln V before a sentence explains it."""
@@ -52,8 +52,9 @@ def measure_sizes(model: nn.Module, tokens_at_once: int) -> Sizes:
     layers, width, context, vocabulary = _shape(model)
     tied = getattr(getattr(model, "config", None), "tied_head", False)
     products = total - (0 if tied else by_role.get("embedding", 0)) - by_role.get("gain", 0)
-    # A block keeps about 18 widths a position for its backward pass, the head three rows of logits.
-    activations = 4 * tokens_at_once * (18 * layers * width + 3 * vocabulary)
+    # A block keeps about 18 widths a position for its backward pass, the head three times the logits made at once.
+    logits = min(tokens_at_once * vocabulary, max(vocabulary, LOGITS_AT_ONCE))
+    activations = 4 * (tokens_at_once * 18 * layers * width + 3 * logits)
     return Sizes(
         parameters=total,
         by_role=by_role,

@@ -90,16 +90,16 @@ def plan_length(session: Session) -> Plan:
 
 
 def step_budget(session: Session, step_seconds: float) -> float:
-    """Return the seconds of a timed run that are left for steps when evaluations have had theirs.
-
-    A forward pass costs about a third of a step; the whole rule at the end runs one over the validation part.
-    """
+    """Return the seconds of a timed run that are left for steps when evaluations have had theirs."""
     assert session.config.train.minutes is not None
     seconds = 60 * session.config.train.minutes
-    last: float = (
-        session.data.sources["split"]["validation_tokens"] / session.batches.tokens_per_step * step_seconds / 3
-    )
-    return max(seconds / 2, seconds * (1 - EVALUATION_SHARE) - last)
+    return max(seconds / 2, seconds * (1 - EVALUATION_SHARE) - last_evaluation_seconds(session, step_seconds))
+
+
+def last_evaluation_seconds(session: Session, step_seconds: float) -> float:
+    """Return what the whole rule at the end takes: a forward pass, a third of a step, over the validation part."""
+    validation_tokens: int = session.data.sources["split"]["validation_tokens"]
+    return validation_tokens / session.batches.tokens_per_step * step_seconds / 3
 
 
 def probe(session: Session, *, updates: int = 3) -> Speed:

@@ -25,7 +25,14 @@ from clearhead.training.expectation import (
 )
 from clearhead.training.loop import Hooks
 from clearhead.training.schedule import Plan
-from clearhead.training.session import Record, Session, bring_back, step_budget
+from clearhead.training.session import (
+    EVALUATION_SHARE,
+    Record,
+    Session,
+    bring_back,
+    last_evaluation_seconds,
+    step_budget,
+)
 from clearhead.training.state import State
 
 Stop = Callable[[], StopReason | None]
@@ -138,8 +145,11 @@ def replanning(session: Session) -> Callable[[State], tuple[Plan, str] | None]:
         if not too_soon and (state.replanned or share < REPLAN_SHARE):
             return None
         state.replanned = state.replanned or not too_soon
-        left = step_budget(session, state.train_seconds / state.step) - state.train_seconds
-        steps = state.step + max(1, int(left * state.step / state.train_seconds))
+        step_seconds = state.train_seconds / state.step
+        # Evaluations may have taken more than their share so far: what is over is over.
+        time_left = 60 * minutes - last_evaluation_seconds(session, step_seconds) - state.seconds
+        left = min(step_budget(session, step_seconds) - state.train_seconds, (1 - EVALUATION_SHARE) * time_left)
+        steps = state.step + max(1, int(left / step_seconds))
         over = "half of the steps are" if too_soon else f"half of {minutes:g} minutes is"
         speed = f"{state.step / state.seconds:.1f} steps a second"
         return lengthened(session, state.plan, steps), f"{over} over, at {speed}"

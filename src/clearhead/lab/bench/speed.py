@@ -9,6 +9,7 @@ from clearhead.core.extras import is_installed
 from clearhead.lab.bench.shapes import SHAPES
 from clearhead.lab.bench.variants import of_nanogpt, of_ours, of_transformers, precisions
 from clearhead.lab.bench.workload import Request, Variant, Workload
+from clearhead.text.batches import STEPS_AT_ONCE
 
 
 def training(size: str, batch: int, steps: int, request: Request) -> list[Variant]:
@@ -34,7 +35,8 @@ def training(size: str, batch: int, steps: int, request: Request) -> list[Varian
 
 def shares(request: Request) -> list[Variant]:
     """Return the preset `tiny` with either optimizer."""
-    steps, kind = 1 if request.quick else 20, precisions()[-1]
+    # As many steps as read their data together, so that each repetition reads once.
+    steps, kind = 1 if request.quick else STEPS_AT_ONCE, precisions()[-1]
     names = {"adamw": "AdamW", "muon": "Muon"}
     settings = {"task": "shares", "steps": steps, "precision": kind}
     return [of_ours(f"ours, {shown}, {kind}", request, **settings, optimizer=name) for name, shown in names.items()]
