@@ -82,6 +82,7 @@ def test_logits_made_in_parts_give_the_same_loss_and_gradients(weighted: bool, m
 
     def measure(at_once: int) -> tuple[Loss, list[Tensor]]:
         monkeypatch.setattr(objective, "LOGITS_AT_ONCE", at_once)
+        monkeypatch.setattr(objective, "LOGITS_KEPT", at_once)
         loss = next_token(model, Batch(tokens, targets, weights))
         return loss, list(torch.autograd.grad(loss.total, list(model.parameters())))
 

@@ -16,8 +16,9 @@ from clearhead.generation.score import logits_of
 from clearhead.model.transformer import GPT, run_block
 from clearhead.text.batches import Batch
 
+LOGITS_KEPT = 2**27
 LOGITS_AT_ONCE = 2**24
-"""A batch with more logits than this, 64 MB in float32, makes them in parts."""
+"""A batch with more logits than are kept, half a GB in float32, makes them in parts of so many (docs/log.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def next_token(model: nn.Module, batch: Batch[Tensor]) -> Loss:
         UserError: the logits do not have one row for each target. Where B, T and V are equal, swapped axes cannot be
             told by their shapes; `model.laws` finds them.
     """
-    if isinstance(model, GPT) and batch.targets.numel() * model.vocabulary_size > LOGITS_AT_ONCE:
+    if isinstance(model, GPT) and batch.targets.numel() * model.vocabulary_size > LOGITS_KEPT:
         return next_token_in_parts(model, batch)
     logits = logits_of(model, batch.tokens, batch.documents, batch.weights)
     if logits.ndim != 3 or logits.shape[:2] != batch.targets.shape:

@@ -14,7 +14,7 @@ from clearhead.core.words import counted
 from clearhead.generation.score import TOKENS_AT_ONCE
 from clearhead.text.batches import Batch
 from clearhead.training.loop import to_tensors
-from clearhead.training.objective import LOGITS_AT_ONCE, Objective
+from clearhead.training.objective import LOGITS_AT_ONCE, LOGITS_KEPT, Objective
 
 SURPRISING_GAP = 0.1
 """How far, in nats, a first loss may lie from ln V before a sentence explains it."""
@@ -53,7 +53,9 @@ def measure_sizes(model: nn.Module, tokens_at_once: int) -> Sizes:
     tied = getattr(getattr(model, "config", None), "tied_head", False)
     products = total - (0 if tied else by_role.get("embedding", 0)) - by_role.get("gain", 0)
     # A block keeps about 18 widths a position for its backward pass, the head three times the logits made at once.
-    logits = min(tokens_at_once * vocabulary, max(vocabulary, LOGITS_AT_ONCE))
+    logits = tokens_at_once * vocabulary
+    if logits > LOGITS_KEPT:
+        logits = max(vocabulary, LOGITS_AT_ONCE)
     activations = 4 * (tokens_at_once * 18 * layers * width + 3 * logits)
     return Sizes(
         parameters=total,
