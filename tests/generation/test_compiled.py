@@ -13,16 +13,17 @@ import pytest
 from clearhead.core.errors import UserError
 from clearhead.core.extras import is_installed
 from clearhead.generation.compiled import Compiled
-from clearhead.generation.engine import Request
+from clearhead.generation.engine import Request, generate
 from clearhead.model import shapes
 from clearhead.model.build import build_model
+from clearhead.text.tokenizer import CharTokenizer
 
 # In a process of its own: what the tests check of annotated calls cannot be compiled.
 IN_TWO_WAYS = """
 import json, sys
 import numpy as np, torch
 sys.path.insert(0, sys.argv[1])
-from test_folded import AS_THEY_ARE, PROMPT, WHOLE, model_of, tokens
+from architectures import AS_THEY_ARE, PROMPT, WHOLE, model_of, tokens
 from clearhead.core.errors import UserError
 from clearhead.generation import compiled, token_kernel
 from clearhead.generation.engine import Request, write
@@ -177,7 +178,16 @@ def test_without_numba_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
         Compiled(model.eval(), model.new_cache(1))  # type: ignore[arg-type,operator]
 
 
-@pytest.mark.parametrize("other", [{"samples": 2}, {"weights": "bf16"}, {"use_cache": False}])
-def test_a_compiled_step_is_for_one_sample(other: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="one sample through the cache"):
+@pytest.mark.parametrize("other", [{"weights": "bf16"}, {"use_cache": False}])
+def test_a_compiled_step_reads_through_the_cache(other: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="reads through the cache, with weights in fp32 or int8"):
         Request(prompt=[1], compile=True, **other)
+
+
+def test_a_step_that_is_compiled_for_a_cpu_reads_one_sample() -> None:
+    model, tokenizer = (
+        build_model(shapes.tiny(), 13).eval(),
+        CharTokenizer("abcdefghijklm", unknown="refuse", end=False),
+    )
+    with pytest.raises(UserError, match="reads one sample; leave compile out"):
+        generate(model, tokenizer, Request(prompt=[1], samples=2, compile=True))

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from clearhead.cli.bench import without_folder
 from clearhead.lab.bench import catalogue, runner, stored
@@ -180,6 +181,19 @@ def test_what_is_long_or_lacks_its_text_is_left_out(terminal: Any, monkeypatch: 
     assert answer.json == []
     assert "level-1.898 is left out. There is no shakespeare.txt" in answer.err
     assert "hour" not in answer.err
+
+
+def test_what_needs_a_gpu_is_measured_on_one_or_not_at_all(terminal: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_gpu = replace(FAKE, name="fake-gpu", needs_gpu=True)
+    monkeypatch.setattr(catalogue, "WORKLOADS", {each.name: each for each in (FAKE, on_gpu)})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    answer = terminal.do("bench", "--repetitions", "1", "--json")
+    assert [each["workload"] for each in answer.json] == ["fake-one"]
+    assert "Left out are fake-gpu: torch finds no CUDA GPU here." in answer.err
+    assert "fake-gpu: torch finds no CUDA GPU here. Leave them out." in terminal.refused("bench", "fake-gpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a large GPU")
+    assert "a large GPU" in terminal.do("bench", "fake-gpu", "--repetitions", "1").out
 
 
 def test_a_peer_that_no_chosen_workload_has_is_told(terminal: Any, monkeypatch: pytest.MonkeyPatch) -> None:

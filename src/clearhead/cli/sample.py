@@ -20,12 +20,14 @@ def run(parser: Parser, arguments: Sequence[str]) -> int:
     """Stream text."""
     add_arguments(parser)
     args = parser.parse(arguments)
-    from clearhead.core.runtime import use_threads
+    from clearhead.core.runtime import choose_device, use_threads
     from clearhead.generation.engine import worth_sharing
     from clearhead.generation.writer import Writer
     from clearhead.store.load import load
 
+    device = choose_device(args.device)
     writer = Writer(load(args.run))
+    writer.loaded.model.to(device)
     use_threads(None if worth_sharing(writer.loaded.model, args.samples) else 1)
     for notice in writer.loaded.notices:
         console(stderr=True).print(notice)
@@ -62,7 +64,8 @@ def add_arguments(parser: Parser) -> None:
         default="fp32",
         help="rounded ones are faster in a large model: int8 for few samples, bf16 for many; see eval (fp32)",
     )
-    add("--compile", action="store_true", help="compile the step: for one long text, after some seconds; needs numba")
+    add("--compile", action="store_true", help="compile the step: on a CPU for one long text, after seconds, by numba")
+    add("--device", default="cpu", metavar="NAME", help="cpu, cuda or mps; a small model is fastest on the CPU (cpu)")
     add("--json", action="store_true", help="print the texts as JSON")
     add("-q", "--quiet", action="store_true", help="print the written text without the prompt")
     parser.epilog = 'Such as: clearhead sample last "Once upon" --temperature 0.8 --samples 3'

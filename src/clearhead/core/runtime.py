@@ -106,7 +106,7 @@ def choose_device(name: str | None) -> str:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError):
-        raise UserError(f"The device {name} is not available here; leave --device out to train on the CPU.") from None
+        raise UserError(f"The device {name} is not available here; --device cpu is.") from None
     return str(device)
 
 

@@ -49,10 +49,12 @@ class Compiled:
     """A model with its weights as they are now, and the cache of one text through which it reads.
 
     Raises:
-        UserError: numba is not installed, or the model has a part that is not known here.
+        UserError: numba is not installed, the model has a part that is not known here, or there is more than one text.
     """
 
     def __init__(self, model: GPT, cache: Cache, weights: Weights = "fp32") -> None:
+        if next(iter(cache)).keys.size(0) > 1:
+            raise UserError("A step that is compiled for a CPU reads one sample; leave compile out.")
         self.model, self.cache, self.slots, self.weights = model, cache, list(cache), weights
         self.stack, self.read_token = stack_of(model, weights), kernel().read_token
         self.places = Places(model, model.mask)

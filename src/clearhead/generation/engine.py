@@ -15,8 +15,10 @@ from torch import Tensor
 from clearhead.core.errors import UserError
 from clearhead.generation.compiled import Compiled
 from clearhead.generation.folded import Folded, fold, require_foldable
+from clearhead.generation.graphed import Graphed
 from clearhead.generation.products import PRODUCTS, Weights
 from clearhead.generation.sampling import Sampling, distribution, draw
+from clearhead.model.cache import Cache
 from clearhead.text.tokenizer import Tokenizer
 
 UNIFORMS_AT_ONCE = 256
@@ -38,8 +40,9 @@ class Request:
         use_cache: keep what was read; without it each token reads its whole window again.
         weights: what new tokens are read with: the model's own numbers, or rounded ones, which is faster on a CPU for
             a large model (int8: few samples, bf16: many) and costs some loss, which `clearhead eval` measures.
-        compile: compile the reading of new tokens by numba, which takes seconds and pays for one long text. A model
-            whose mask hides some earlier positions, or with ALiBi, is read as without it.
+        compile: compile the reading of new tokens. On a CPU that is done by numba for one sample, takes seconds and
+            pays for a long text; a model whose mask hides some earlier positions, or with ALiBi, is read as without
+            it. On a CUDA GPU the kernels of a step are recorded once and launched together.
 
     Raises:
         UserError: a number is too small, or what is asked for does not go together.
@@ -64,8 +67,8 @@ class Request:
             raise UserError(f"weights must be one of {', '.join(PRODUCTS)}, not {self.weights}.")
         if self.weights != "fp32" and not self.use_cache:
             raise UserError(f"With weights = {self.weights} tokens are read through the cache; leave use_cache on.")
-        if self.compile and (self.samples > 1 or self.weights == "bf16" or not self.use_cache):
-            raise UserError("A compiled step reads one sample through the cache, with weights in fp32 or int8.")
+        if self.compile and (self.weights == "bf16" or not self.use_cache):
+            raise UserError("A compiled step reads through the cache, with weights in fp32 or int8.")
 
 
 class Token(NamedTuple):
@@ -131,16 +134,16 @@ class Reader:
         self._hold(tokens[:, self.start :])
         new_cache = getattr(model, "new_cache", None) if use_cache else None
         self.cache = new_cache(tokens.size(0)) if new_cache else None
-        if weights != "fp32" or compile:
-            require_foldable(model)
         if compile:
             _ = self.folded  # What cannot be compiled is refused now, and not at the first token.
+        elif weights != "fp32":
+            require_foldable(model)
 
     @cached_property
-    def folded(self) -> Folded | Compiled | None:
+    def folded(self) -> Folded | Compiled | Graphed | None:
         """The model folded over the cache, or compiled, where it can be."""
-        if self.compile and self.cache is not None:
-            return Compiled(self.model, self.cache, self.weights)
+        if self.compile:
+            return compiled(self.model, self.cache, self.weights)
         return fold(self.model, self.cache, self.weights)
 
     @property
@@ -181,6 +184,19 @@ class Reader:
     def _last_logits(self, tokens: Int[Tensor, "B T"], **cache: Any) -> Float[Tensor, "B V"]:
         logits: Tensor = self.model(tokens, **cache)
         return logits[:, -1]
+
+
+def compiled(model: torch.nn.Module, cache: Cache | None, weights: Weights) -> Compiled | Graphed:
+    """Return a model with its reading of one token compiled: recorded as a graph on a CUDA GPU, by numba on a CPU.
+
+    Raises:
+        UserError: it keeps no cache, or has a part that is not known there.
+    """
+    if cache is not None and weights == "fp32" and next(model.parameters()).device.type == "cuda":
+        return Graphed(model, cache)
+    foldable = require_foldable(model)
+    assert cache is not None
+    return Compiled(foldable, cache, weights)
 
 
 class StopText:

@@ -158,7 +158,7 @@ def can_be_folded(model: nn.Module) -> TypeGuard[GPT]:
 
 
 def require_foldable(model: nn.Module) -> GPT:
-    """Return a model that can be read with rounded weights, or by a compiled step.
+    """Return a model that can be read with rounded weights, or by a step that is compiled for a CPU.
 
     Raises:
         UserError: it cannot be folded, or it keeps no cache.
@@ -406,7 +406,7 @@ def fold_embedding(model: GPT) -> Callable[[Int[Tensor, "B T"], int], Rows]:
 def embedding_tables(model: GPT) -> tuple[Float[Tensor, "V C"], Float[Tensor, "S C"]] | None:
     """Return the vectors of tokens and those that positions add to them, or None where no sum is a first state."""
     tokens, places = embedded_tokens(model), model.positions
-    added = places.embed(torch.zeros(1, model.context_length, tokens.size(1)), 0)[0].detach()
+    added = places.embed(tokens.new_zeros(1, model.context_length, tokens.size(1)), 0)[0].detach()
     missing = added.size(1) - tokens.size(1)
     table = F.pad(tokens, (0, missing)) if missing else tokens
     some = min(len(tokens), len(added))
@@ -418,7 +418,8 @@ def embedded_tokens(model: GPT) -> Float[Tensor, "V _"]:
     """Return each token's embedding; a table of weights is not copied."""
     if as_built(model.embedding, nn.Embedding):
         return cast(nn.Embedding, model.embedding).weight.detach()
-    rows: Tensor = model.embedding(torch.arange(model.vocabulary_size)[None])[0]
+    every = torch.arange(model.vocabulary_size, device=model.unembedding.weight.device)
+    rows: Tensor = model.embedding(every[None])[0]
     return rows.detach()
 
 

@@ -88,6 +88,7 @@ def circumstances(record: Record) -> str:
     parts = [
         machine.get("model") or machine["processor"],
         *processors,
+        *([str(machine["gpu"])] if "gpu" in machine else []),
         f"torch {record['versions']['torch']}",
         "other load not known" if others is None else f"other load {percent(others, 1)}",
         f"{repetitions} in {duration(record['seconds'])}",

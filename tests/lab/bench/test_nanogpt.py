@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -14,7 +15,8 @@ import torch
 import torch.nn.functional as F
 
 from clearhead.core.errors import UserError
-from clearhead.lab.bench import nanogpt
+from clearhead.lab.bench import nanogpt, speed
+from clearhead.lab.bench.workload import Request
 from clearhead.model.build import build_model
 from clearhead.model.config import GptConfig
 from clearhead.text import shards
@@ -81,6 +83,15 @@ def test_its_log_is_read_without_its_evaluations(checkout: Path, tmp_path: Path)
     # Steps 0 and 3 hold evaluations, so they count as the median of all: (60 + 500) / 2 ms.
     assert log.step_seconds == pytest.approx(0.28 + 0.04 + 0.06 + 0.28)
     assert list(log.curve) == [(0.0, 4.3), (pytest.approx(0.38), 4.0)]
+
+
+@pytest.mark.parametrize(
+    "variants", [partial(speed.training_on_gpu, "124M", 2, 3), partial(speed.decoding_on_gpu, "124M", 2)]
+)
+def test_on_a_gpu_it_is_told_the_device_that_we_are(variants: Any, checkout: Path) -> None:
+    found = variants(Request(threads=1, nanogpt=checkout))
+    assert {each.ours for each in found} == {True, False}
+    assert {each.prepare.args[1]["device"] for each in found} == {"cuda"}
 
 
 def test_another_folder_is_refused(tmp_path: Path) -> None:

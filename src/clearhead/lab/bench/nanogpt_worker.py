@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import runpy
 import sys
 from collections.abc import Mapping
@@ -39,27 +40,39 @@ def build(shape: Shape) -> Any:
     )
 
 
-def train(shape: Mapping[str, Any], batch: int, steps: int, quick: bool, compile: bool = False) -> Repeat:
+def on(device: str) -> contextlib.AbstractContextManager[object]:
+    """Return the context in which its scripts compute: on a GPU with products in bf16, and others in tf32."""
+    if device == "cpu":
+        return contextlib.nullcontext()
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    return torch.autocast(device, dtype=torch.bfloat16)
+
+
+def train(
+    shape: Mapping[str, Any], batch: int, steps: int, quick: bool, compile: bool = False, device: str = "cpu"
+) -> Repeat:
     """Train by the steps of its train.py: random offsets, AdamW as it configures it, gradients cut at norm 1.
 
     The loss is read after each step, as its documented command does.
     """
-    sizes = Shape(**shape)
-    model = build(sizes)
-    optimizer = model.configure_optimizers(0.1, 1e-3, (0.9, 0.99), "cpu")
+    sizes, products = Shape(**shape), on(device)
+    model = build(sizes).to(device)
+    optimizer = model.configure_optimizers(0.1, 1e-3, (0.9, 0.99), device)
     compute = torch.compile(model) if compile else model
     text = np.random.default_rng(1).integers(sizes.vocabulary_size, size=NUM_TOKENS).astype(np.uint16)
 
     def step() -> None:
-        tokens, targets = random_batch(text, batch, sizes.context_length)
-        _, loss = compute(tokens, targets)
+        tokens, targets = (part.to(device) for part in random_batch(text, batch, sizes.context_length))
+        with products:
+            _, loss = compute(tokens, targets)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         loss.item()
 
-    return timed_steps(step, sizes, batch=batch, steps=steps, dtype=torch.float32, quick=quick)
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    return timed_steps(step, sizes, batch=batch, steps=steps, dtype=dtype, quick=quick, device=device)
 
 
 def random_batch(text: Any, batch: int, length: int) -> tuple[Tensor, Tensor]:
@@ -69,12 +82,18 @@ def random_batch(text: Any, batch: int, length: int) -> tuple[Tensor, Tensor]:
     return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
 
 
-def decode(shape: Mapping[str, Any], batch: int, seconds: float) -> Repeat:
+def decode(shape: Mapping[str, Any], batch: int, seconds: float, device: str = "cpu") -> Repeat:
     """Write with its `generate` from one token until the context is full."""
-    sizes = Shape(**shape)
-    model = build(sizes).eval()
-    prompt, length = torch.zeros(batch, 1, dtype=torch.long), sizes.context_length - 1
-    return timed_writing(lambda: model.generate(prompt, length), num_tokens=batch * length, seconds=seconds)
+    sizes, products = Shape(**shape), on(device)
+    model = build(sizes).eval().to(device)
+    prompt, length = torch.zeros(batch, 1, dtype=torch.long, device=device), sizes.context_length - 1
+
+    def write() -> None:
+        with products:
+            # A number that is read waits for all that the device still has to do.
+            model.generate(prompt, length)[0, -1].item()
+
+    return timed_writing(write, num_tokens=batch * length, seconds=seconds)
 
 
 def score(out_dir: str, dataset: str) -> Repeat:

@@ -102,7 +102,7 @@ def endless(config: RunConfig, vocabulary_size: int, runtime: Runtime, watch: St
     """Train a new model on random text for as long as somebody asks for the next step, data and updates timed."""
     runtime.apply()
     train = config.train
-    model = build_model(config.model, vocabulary_size, seed=train.seed)
+    model = build_model(config.model, vocabulary_size, seed=train.seed).to(runtime.device)
     windows = ShuffledWindows(
         tokens=random_text(vocabulary_size),
         context_length=config.model.context_length,
@@ -122,11 +122,17 @@ def endless(config: RunConfig, vocabulary_size: int, runtime: Runtime, watch: St
 
 
 def train(
-    shape: Mapping[str, Any], batch: int, steps: int, precision: Precision, quick: bool, compile: bool = False
+    shape: Mapping[str, Any],
+    batch: int,
+    steps: int,
+    precision: Precision,
+    quick: bool,
+    compile: bool = False,
+    device: str = "cpu",
 ) -> Repeat:
     """Train nanoGPT's model with AdamW by our loop."""
     sizes = Shape(**shape)
-    runtime = Runtime(precision=precision, threads=torch.get_num_threads())
+    runtime = Runtime(device=device, precision=precision, threads=torch.get_num_threads())
     config = RunConfig(
         model=model_config(sizes),
         optimizer=AdamWConfig(),
@@ -135,7 +141,7 @@ def train(
     )
     events = endless(config, sizes.vocabulary_size, runtime, Stopwatch())
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    return timed_steps(lambda: next(events), sizes, batch=batch, steps=steps, dtype=dtype, quick=quick)
+    return timed_steps(lambda: next(events), sizes, batch=batch, steps=steps, dtype=dtype, quick=quick, device=device)
 
 
 def shares(optimizer: str, steps: int, precision: Precision) -> Repeat:
@@ -172,10 +178,11 @@ def decode(
     parts: str = "gpt2",
     weights: Weights = "fp32",
     compile: bool = False,
+    device: str = "cpu",
 ) -> Repeat:
     """Write from one token until the context is full."""
     sizes = Shape(**shape)
-    model = build_model(PARTS[parts](sizes), sizes.vocabulary_size, seed=1).eval()
+    model = build_model(PARTS[parts](sizes), sizes.vocabulary_size, seed=1).eval().to(device)
     letters = "".join(chr(ord("0") + number) for number in range(sizes.vocabulary_size))
     tokenizer = CharTokenizer(letters, unknown="refuse", end=False)
     length = sizes.context_length - 1

@@ -16,6 +16,7 @@ from typing import Any
 
 from clearhead.core.events import finite_or_null
 from clearhead.core.run import machine, versions
+from clearhead.core.runtime import describe_device
 from clearhead.lab.bench.load import TOO_MUCH, LoadMeter
 from clearhead.lab.bench.record import Outline
 from clearhead.lab.bench.workload import Request, Sample, Variant, Workload
@@ -79,7 +80,7 @@ def run(workload: Workload, request: Request, *, command: str, tell: Tell = lamb
         "seconds": round(time.monotonic() - began, 1),
         "command": command,
         "commit": commit(),
-        "machine": {**machine(), **hardware(), "threads": request.threads},
+        "machine": {**machine(), **hardware(), **graphics(workload), "threads": request.threads},
         "versions": versions(),
         "share_of_others": others,
         "warnings": [
@@ -176,6 +177,11 @@ def hardware(cpuinfo: Path = Path("/proc/cpuinfo")) -> Mapping[str, Any]:
         wanted = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
         described["instructions"] = " ".join(name for name in wanted if name in fields.get("flags", "").split())
     return described
+
+
+def graphics(workload: Workload) -> Mapping[str, str]:
+    """Return the name of the GPU, where a workload is measured on one."""
+    return {"gpu": describe_device("cuda")} if workload.needs_gpu else {}
 
 
 def commit() -> str | None:

@@ -31,5 +31,9 @@ class Shape:
         return asdict(self)
 
 
-SHAPES = {"0.8M": Shape(4, 4, 128, 64), "10.6M": Shape(6, 6, 384, 256)}
-"""nanoGPT's models for Shakespeare: of its command for a CPU, and of its config for a GPU."""
+SHAPES = {
+    "0.8M": Shape(4, 4, 128, 64),
+    "10.6M": Shape(6, 6, 384, 256),
+    "124M": Shape(12, 12, 768, 1024, vocabulary_size=50304),
+}
+"""nanoGPT's models: for Shakespeare, of its command for a CPU and of its config for a GPU; and its GPT-2, for a GPU."""

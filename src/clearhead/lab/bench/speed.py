@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from clearhead.core.extras import is_installed
@@ -10,6 +10,8 @@ from clearhead.lab.bench.shapes import SHAPES
 from clearhead.lab.bench.variants import of_nanogpt, of_ours, of_transformers, precisions
 from clearhead.lab.bench.workload import Request, Variant, Workload
 from clearhead.text.batches import STEPS_AT_ONCE
+
+GPU = "cuda"
 
 
 def training(size: str, batch: int, steps: int, request: Request) -> list[Variant]:
@@ -65,6 +67,40 @@ def decoding(size: str, batch: int, request: Request) -> Sequence[Variant]:
     return [*found, *of_nanogpt("nanoGPT", request, **settings), *of_transformers(request, **settings)]
 
 
+def training_on_gpu(size: str, batch: int, steps: int, request: Request, device: str = GPU) -> list[Variant]:
+    """Return nanoGPT's model as we and it train it in bf16 on a GPU, plain and compiled."""
+    settings = {
+        "task": "train",
+        "shape": SHAPES[size].to_dict(),
+        "batch": batch,
+        "steps": 1 if request.quick else steps,
+        "quick": request.quick,
+        "device": device,
+    }
+    return [
+        of_ours("ours, bf16", request, **settings, precision="bf16"),
+        of_ours("ours, bf16, compiled", request, **settings, precision="bf16", compile=True),
+        *of_nanogpt("nanoGPT", request, **settings),
+        *of_nanogpt("nanoGPT, compiled", request, **settings, compile=True),
+    ]
+
+
+def decoding_on_gpu(size: str, batch: int, request: Request, device: str = GPU) -> list[Variant]:
+    """Return nanoGPT's model as we and it write with it on a GPU, ours in fp32, its products in bf16."""
+    settings = {
+        "task": "decode",
+        "shape": SHAPES[size].to_dict(),
+        "batch": batch,
+        "seconds": 0.01 if request.quick else 1.0,
+        "device": device,
+    }
+    return [
+        of_ours("ours", request, **settings),
+        of_ours("ours, compiled", request, **settings, compile=True),
+        *of_nanogpt("nanoGPT", request, **settings),
+    ]
+
+
 def training_workload(size: str, batch: int, steps: int, *, repetitions: int, minutes: float) -> Workload:
     """Return the training of one size at one batch."""
     shape = SHAPES[size]
@@ -94,6 +130,33 @@ def decoding_workload(size: str, batch: int, *, minutes: float) -> Workload:
     )
 
 
+def gpu_workloads(size: str, *, training_batch: int, writing_batches: Sequence[int]) -> Iterator[Workload]:
+    """Yield the training of, and the writing with, a size that is for a GPU."""
+    length = SHAPES[size].context_length
+    yield Workload(
+        name=f"train-{size}-{training_batch}-gpu",
+        group="gpu",
+        question=f"How fast is nanoGPT's GPT-2 of {size} trained on a GPU, {training_batch} x {length} tokens?",
+        figure="tokens_per_second",
+        best="highest",
+        variants=partial(training_on_gpu, size, training_batch, 10),
+        minutes=2.0,
+        needs_gpu=True,
+    )
+    for batch in writing_batches:
+        yield Workload(
+            name=f"decode-{size}-{batch}-gpu",
+            group="gpu",
+            question=f"How fast does nanoGPT's GPT-2 of {size} write on a GPU, {batch} x {length} tokens?",
+            figure="tokens_per_second",
+            best="highest",
+            variants=partial(decoding_on_gpu, size, batch),
+            repetitions=3,
+            minutes=2.0,
+            needs_gpu=True,
+        )
+
+
 WORKLOADS = (
     training_workload("0.8M", 12, 50, repetitions=5, minutes=1.5),
     training_workload("0.8M", 32, 25, repetitions=5, minutes=1.5),
@@ -111,4 +174,5 @@ WORKLOADS = (
     decoding_workload("0.8M", 64, minutes=0.3),
     decoding_workload("10.6M", 1, minutes=0.3),
     decoding_workload("10.6M", 64, minutes=1.0),
+    *gpu_workloads("124M", training_batch=32, writing_batches=(1, 64)),
 )

@@ -14,19 +14,22 @@ from clearhead.training.devices import best_seconds
 
 PEAK_SIZES = (512, 1024, 2048, 4096)
 QUICK_PEAK_SIZES = (256,)
+GPU_PEAK_SIZES = (4096, 8192)
 PEAK_SECONDS = 0.2
 WRITING_SECONDS = 1.0
 
 
-def peak_flops(dtype: torch.dtype, sizes: Sequence[int]) -> float:
+def peak_flops(dtype: torch.dtype, sizes: Sequence[int], device: str = "cpu") -> float:
     """Return the most floating-point operations a second that this process reaches in products of square matrices."""
 
     def of_size(size: int) -> float:
-        left, right = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
+        left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
         product = torch.empty_like(left)
 
         def multiply() -> None:
             torch.mm(left, right, out=product)
+            if product.is_cuda:
+                torch.cuda.synchronize(product.device)
 
         return 2 * size**3 / best_seconds(multiply, PEAK_SECONDS)
 
@@ -34,7 +37,14 @@ def peak_flops(dtype: torch.dtype, sizes: Sequence[int]) -> float:
 
 
 def timed_steps(
-    step: Callable[[], object], shape: Shape, *, batch: int, steps: int, dtype: torch.dtype, quick: bool
+    step: Callable[[], object],
+    shape: Shape,
+    *,
+    batch: int,
+    steps: int,
+    dtype: torch.dtype,
+    quick: bool,
+    device: str = "cpu",
 ) -> Repeat:
     """Return what times a number of training steps, with the speed of matrix products measured right after them.
 
@@ -42,6 +52,7 @@ def timed_steps(
         step: does one whole step: data, gradients, update.
         dtype: of the matrix products.
     """
+    sizes = PEAK_SIZES if device == "cpu" else GPU_PEAK_SIZES
 
     def repeat(_: int) -> Sample:
         times = []
@@ -50,7 +61,7 @@ def timed_steps(
             step()
             times.append(time.perf_counter() - began)
         rate = batch * shape.context_length * steps / sum(times)
-        peak = peak_flops(dtype, QUICK_PEAK_SIZES if quick else PEAK_SIZES)
+        peak = peak_flops(dtype, QUICK_PEAK_SIZES if quick else sizes, device)
         return Sample(
             figures={
                 "tokens_per_second": rate,

@@ -100,6 +100,7 @@ class Workload:
         level: the loss that our runs have to reach, four of five of them.
         recipes: flags of `clearhead train` that our runs begin with; the request's changes go over them.
         own_length: how long our runs take may not be changed.
+        needs_gpu: whether it is measured on a CUDA GPU.
         notes: sentences on figures that depend on what was asked for.
     """
 
@@ -116,4 +117,5 @@ class Workload:
     level: float | None = None
     recipes: Sequence[Flags] = ()
     own_length: bool = False
+    needs_gpu: bool = False
     notes: Callable[[Request], Sequence[str]] = lambda _: ()
