@@ -23,7 +23,7 @@ from clearhead.core.runtime import (
 
 
 def test_an_unknown_device_is_one_sentence() -> None:
-    for name in ("gpu", "cuda:99", "meta", ""):
+    for name in ("gpu", "cuda:99", "meta", "privateuseone", ""):
         with pytest.raises(UserError, match="not available"):
             choose_device(name)
     assert choose_device("cpu") == "cpu"

@@ -108,6 +108,26 @@ def test_logits_are_not_written_over_by_the_next_step() -> None:
     assert (first - model(tokens()[:, :1])).abs().max() < 3e-5 < (first - later).abs().max()
 
 
+@torch.no_grad()
+def test_memory_that_is_not_written_yet_is_not_read() -> None:
+    model = model_of({})
+    cache = model.new_cache(B)
+    assert cache is not None
+    model.mask = Prefix(9)
+    graphed = Graphed(model, cache, on_tape)
+    for slot in cache:
+        slot.keys.fill_(7.0), slot.values.fill_(7.0)
+    assert (graphed(tokens()[:, :1]) - model(tokens()[:, :1])).abs().max() < 3e-5
+
+
+@torch.no_grad()
+def test_a_recorded_step_is_not_cast() -> None:
+    model = model_of(WHOLE["modern"])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = graphed_of(model, anew)(tokens()[:, :1])
+    assert (logits - model(tokens()[:, :1])).abs().max() < 3e-5
+
+
 # Broken forms.
 
 
@@ -153,9 +173,15 @@ class Doubled(GPT):
 def refused_models() -> dict[str, nn.Module]:
     doubled = model_of(WHOLE["modern"])
     doubled.__class__ = Doubled
+    watched, partly = model_of(WHOLE["modern"]), model_of(WHOLE["modern"])
+    watched.blocks[1].register_forward_hook(lambda *_: None)
+    partly.blocks[1].train()
     return {
         REFUSED: model_of(AS_THEY_ARE[REFUSED]),
         "flex": model_of({"kernel": "flex"}),
+        "flex, unscaled": model_of({"kernel": "flex", "mixer": {"kind": "unscaled"}}),
+        "watched": watched,
+        "in part in training": partly,
         "in training": model_of({}).train(),
         "of another class": doubled,
         "LSTM": build_model(LstmConfig(), V).eval(),

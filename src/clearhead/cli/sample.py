@@ -64,7 +64,7 @@ def add_arguments(parser: Parser) -> None:
         default="fp32",
         help="rounded ones are faster in a large model: int8 for few samples, bf16 for many; see eval (fp32)",
     )
-    add("--compile", action="store_true", help="compile the step: on a CPU for one long text, after seconds, by numba")
+    add("--compile", action="store_true", help="compile the step: by numba for one long text, or as a graph of a GPU's")
     add("--device", default="cpu", metavar="NAME", help="cpu, cuda or mps; a small model is fastest on the CPU (cpu)")
     add("--json", action="store_true", help="print the texts as JSON")
     add("-q", "--quiet", action="store_true", help="print the written text without the prompt")

@@ -105,7 +105,7 @@ def choose_device(name: str | None) -> str:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError):
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError):
         raise UserError(f"The device {name} is not available here; --device cpu is.") from None
     return str(device)
 

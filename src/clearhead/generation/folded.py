@@ -166,7 +166,8 @@ def require_foldable(model: nn.Module) -> GPT:
     if can_be_folded(model) and not model.reads_ahead:
         return model
     raise UserError(
-        "Rounded weights and compiled steps are for a GPT in fp32 on the CPU that keeps a cache; leave them out."
+        "Rounded weights and steps compiled by numba are for a GPT in fp32 on the CPU that keeps a cache; leave "
+        "them out."
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import cast
 
 import torch
@@ -32,12 +33,12 @@ WARM_UPS = 3
 
 
 class Graphed:
-    """A model with its weights where they are now, and the cache through which it reads.
+    """A model with its weights where they are, its positions as they are now, and the cache through which it reads.
 
     `model(tokens, cache=cache)` is its twin, reads what is more than one token, and may take turns with it.
 
-    For every position that the cache has room for, it keeps the mask's row, and what turns queries and keys, as a
-    matrix: 1 MB for GPT-2's sizes, and 17 MB where there are rotations.
+    For each of the S positions that the cache has room for it keeps a row of the mask (1 MB in all for S = 1,024), of
+    ALiBi's biases (S numbers a head, 50 MB for 12) and what turns queries and keys as a matrix (17 MB for width 64).
 
     Args:
         record: runs and records the step; what it returns is called for every token. A CUDA graph unless given.
@@ -50,7 +51,7 @@ class Graphed:
         assert cache.offset == 0, "recording writes to the cache"
         self.model, self.cache = require_recordable(model), cache
         self.step = FixedStep(self.model, cache)
-        with torch.inference_mode():
+        with torch.no_grad():
             self.read_token = (record or as_cuda_graph)(self.step)
 
     @torch.inference_mode()
@@ -90,11 +91,12 @@ class FixedStep:
 
     def __call__(self) -> Float[Tensor, "B 1 V"]:
         """Return the logits of the next token."""
-        x = self.tokens[self.token] + self.places[self.position]
-        x = self.model.embedding_norm(x)
-        for block, slot in zip(self.blocks, self.slots, strict=True):
-            x = block(x, mask=self.mask, positions=self.positions, slot=slot)
-        return self.model.head(self.model.final_norm(x))
+        # Autocast keeps copies of weights that are gone when a recording is launched again.
+        with torch.autocast(self.token.device.type, enabled=False):
+            x = self.model.embedding_norm(self.tokens[self.token] + self.places[self.position])
+            for block, slot in zip(self.blocks, self.slots, strict=True):
+                x = block(x, mask=self.mask, positions=self.positions, slot=slot)
+            return self.model.head(self.model.final_norm(x))
 
 
 Step = Callable[[], Float[Tensor, "B 1 V"]]
@@ -107,7 +109,7 @@ def as_cuda_graph(step: FixedStep) -> Step:
     Source: torch's notes on CUDA semantics, whose warm-up beside the current stream this is.
     """
     with torch.cuda.device(step.token.device):
-        before, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        before, aside = torch.cuda.current_stream(), stream_of(step.token.device)
         aside.wait_stream(before)
         with torch.cuda.stream(aside):
             for _ in range(WARM_UPS):
@@ -115,7 +117,7 @@ def as_cuda_graph(step: FixedStep) -> Step:
         before.wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
         # Other threads may use the GPU meanwhile.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
             logits = step()
 
     def launch() -> Float[Tensor, "B 1 V"]:
@@ -123,6 +125,12 @@ def as_cuda_graph(step: FixedStep) -> Step:
         return logits
 
     return launch
+
+
+@cache
+def stream_of(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream on which a GPU's steps are recorded; each further one would keep memory of its own."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def require_recordable(model: nn.Module) -> GPT:
@@ -137,24 +145,27 @@ def require_recordable(model: nn.Module) -> GPT:
 
 
 def is_fixed(model: GPT) -> bool:
-    """Say whether a model reads the next token by the same operations at every position."""
-    starts = not model.training and not model.reads_ahead and embedding_tables(model) is not None
-    return starts and all(map(does_the_same, model.mixers))
+    """Say whether a model reads the next token by the same operations at every position, and nobody watches."""
+    plain = all(as_built(part, type(part)) and not part.training for part in model.modules())
+    return plain and not model.reads_ahead and embedding_tables(model) is not None and all(map(does_same, model.mixers))
 
 
-def does_the_same(mixer: nn.Module) -> bool:
+def does_same(mixer: nn.Module) -> bool:
     """Say whether a block gathers by the same operations at every position, given a mask that says from where."""
     if isinstance(mixer, Attention):
-        return mixer.kernel is not flex
+        kernel = mixer.kernel
+        while isinstance(kernel, partial):
+            kernel = kernel.args[0]
+        return kernel is not flex
     return isinstance(mixer, Averaging)
 
 
 def every_row(mask: Mask, length: int, device: torch.device) -> Bool[Tensor, "#B #H S S"]:
-    """Return which positions each one may read."""
+    """Return which positions each one may read; none that come later, of which nothing is there when it reads."""
     allowed = mask.dense(length, length, device)
     if allowed is None:
-        return torch.ones(1, 1, length, length, dtype=torch.bool, device=device)
-    return allowed
+        allowed = torch.ones(1, 1, length, length, dtype=torch.bool, device=device)
+    return allowed.tril()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -214,6 +225,7 @@ class FixedSlot(Slot):
 
     def take_over(self, slot: Slot) -> None:
         """Have what the other slot keeps of the latest inputs, and share it from now on."""
+        assert slot.keys is self.keys, "the rows of a cache that is recorded stay as they are"
         if self.recent is None or slot.recent is self.recent:
             return
         if slot.recent is None:

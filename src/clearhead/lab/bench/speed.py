@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 from clearhead.core.extras import is_installed
@@ -130,31 +131,22 @@ def decoding_workload(size: str, batch: int, *, minutes: float) -> Workload:
     )
 
 
-def gpu_workloads(size: str, *, training_batch: int, writing_batches: Sequence[int]) -> Iterator[Workload]:
-    """Yield the training of, and the writing with, a size that is for a GPU."""
+def gpu_workloads(size: str, batch: int) -> Iterator[Workload]:
+    """Yield the training of, and the writing of one text with, a size that is for a GPU."""
     length = SHAPES[size].context_length
-    yield Workload(
-        name=f"train-{size}-{training_batch}-gpu",
+    training = Workload(
+        name=f"train-{size}-{batch}-gpu",
         group="gpu",
-        question=f"How fast is nanoGPT's GPT-2 of {size} trained on a GPU, {training_batch} x {length} tokens?",
+        question=f"How fast is nanoGPT's GPT-2 of {size} trained on a GPU, {batch} x {length} tokens?",
         figure="tokens_per_second",
         best="highest",
-        variants=partial(training_on_gpu, size, training_batch, 10),
+        variants=partial(training_on_gpu, size, batch, 10),
         minutes=2.0,
         needs_gpu=True,
     )
-    for batch in writing_batches:
-        yield Workload(
-            name=f"decode-{size}-{batch}-gpu",
-            group="gpu",
-            question=f"How fast does nanoGPT's GPT-2 of {size} write on a GPU, {batch} x {length} tokens?",
-            figure="tokens_per_second",
-            best="highest",
-            variants=partial(decoding_on_gpu, size, batch),
-            repetitions=3,
-            minutes=2.0,
-            needs_gpu=True,
-        )
+    question = f"How fast does nanoGPT's GPT-2 of {size} write on a GPU, 1 x {length} tokens?"
+    yield training
+    yield replace(training, name=f"decode-{size}-1-gpu", question=question, variants=partial(decoding_on_gpu, size, 1))
 
 
 WORKLOADS = (
@@ -174,5 +166,5 @@ WORKLOADS = (
     decoding_workload("0.8M", 64, minutes=0.3),
     decoding_workload("10.6M", 1, minutes=0.3),
     decoding_workload("10.6M", 64, minutes=1.0),
-    *gpu_workloads("124M", training_batch=32, writing_batches=(1, 64)),
+    *gpu_workloads("124M", 16),
 )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from clearhead.core.runtime import free_memory
 from clearhead.lab.bench.shapes import Shape
 from clearhead.lab.bench.workload import Repeat, Sample
 from clearhead.training.devices import best_seconds
@@ -28,12 +29,17 @@ def peak_flops(dtype: torch.dtype, sizes: Sequence[int], device: str = "cpu") ->
 
         def multiply() -> None:
             torch.mm(left, right, out=product)
-            if product.is_cuda:
-                torch.cuda.synchronize(product.device)
+            wait_for(device)
 
         return 2 * size**3 / best_seconds(multiply, PEAK_SECONDS)
 
     return max(map(of_size, sizes))
+
+
+def wait_for(device: str) -> None:
+    """Wait until a device has done all that it was asked for; a CPU does it at once."""
+    if device != "cpu":
+        torch.cuda.synchronize(device)
 
 
 def timed_steps(
@@ -59,9 +65,12 @@ def timed_steps(
         for _ in range(steps):
             began = time.perf_counter()
             step()
+            wait_for(device)
             times.append(time.perf_counter() - began)
         rate = batch * shape.context_length * steps / sum(times)
         peak = peak_flops(dtype, QUICK_PEAK_SIZES if quick else sizes, device)
+        # Others that wait for their turn share a GPU's memory.
+        free_memory(device)
         return Sample(
             figures={
                 "tokens_per_second": rate,
