@@ -157,7 +157,7 @@ def test_a_page_is_not_written_by_half(terminal: Any, monkeypatch: pytest.Monkey
 
 @contextmanager
 def ended_badly() -> Iterator[Repeat]:
-    figures = {"seconds": 1.0, "step_seconds": 2.0, "nats_per_token": math.nan}
+    figures = {"seconds": 1.0, "step_seconds": 2.0, "nats_per_character": math.nan}
     yield lambda _: Sample(figures=figures, curve=[(1.0, 3.0), (2.0, math.nan)])
 
 
@@ -166,10 +166,10 @@ def trained(_: Any) -> list[Variant]:
 
 
 def test_a_loss_that_is_no_number_is_told(terminal: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    workload = replace(FAKE, variants=trained, figure="nats_per_token")
+    workload = replace(FAKE, variants=trained, figure="nats_per_character")
     monkeypatch.setitem(catalogue.WORKLOADS, FAKE.name, workload)
     out = terminal.do("bench", FAKE.name, "--repetitions", "1", "--out", "kept.json").out
-    assert "The nats per token of peer and ours cannot be compared" in out
+    assert "The nats per character of peer and ours cannot be compared" in out
     assert "1 repetition in" in out
     terminal.do("bench", "report", "kept.json", "--to", "page.md")
     assert "| peer | not a number |" in terminal.folder.joinpath("page.md").read_text()

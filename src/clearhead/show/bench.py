@@ -18,7 +18,7 @@ Record = Mapping[str, Any]
 
 RATES = ("_per_second", "_gigaflops")
 SHARES = ("_share", "share_of_peak")
-LOSSES = ("_nats", "nats_per_token")
+LOSSES = ("_nats", "nats_per_character")
 
 
 def terminal_table(record: Record) -> Table:
@@ -148,9 +148,9 @@ def chart(record: Record) -> str:
         for number, sample in enumerate(each["samples"]):
             seconds, losses = zip(*map(drawable, sample["curve"]), strict=True) if sample["curve"] else ((), ())
             axes.plot(seconds, losses, color=colour, linewidth=1.2, label=None if number else each["variant"])
-            end = drawable([sample["figures"].get(name) for name in ("step_seconds", "nats_per_token")])
+            end = drawable([sample["figures"].get(name) for name in ("step_seconds", "nats_per_character")])
             axes.plot(*end, "o", color=colour, markersize=4)
-    axes.set(xlabel="seconds spent in steps", ylabel="validation loss (nats)")
+    axes.set(xlabel="seconds spent in steps", ylabel="validation loss (nats per character)")
     axes.legend(frameon=False)
     stream = io.StringIO()
     # Names inside an SVG are drawn by chance unless they are salted: the same figures make the same file.

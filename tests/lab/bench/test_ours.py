@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from clearhead.core.events import read
-from clearhead.lab.bench import ours, timing
+from clearhead.lab.bench import levels, ours, timing
 from clearhead.lab.bench.shapes import SHAPES, Shape
 from clearhead.model.build import build_model
 from clearhead.training.config import override
@@ -78,12 +80,15 @@ def test_the_fastest_number_of_threads_is_kept(monkeypatch: pytest.MonkeyPatch) 
     assert found == {"tokens_per_second": 100.0, "threads": 1}
 
 
-def test_the_halves_of_the_validation_part_make_the_whole(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tokenizer", [{"kind": "char"}, {"kind": "bpe", "vocabulary_size": 277}])
+def test_the_halves_of_the_validation_part_make_the_whole(text: str, tmp_path: Path, tokenizer: dict[str, Any]) -> None:
     small = {"num_layers": 1, "num_heads": 1, "width": 6, "context_length": 5}
-    changes = {"model": small, "train": {"steps": 1, "threads": 1}}
+    changes = {"model": small, "train": {"steps": 1, "threads": 1}, "tokenizer": tokenizer}
     run = train_run([text], override(recipe("tiny"), changes), tmp_path / "run")
     found = ours.halves(str(run.path))(0).figures
     whole = next(line for line in read(run.path) if line["event"] == "evaluated" and not line["sampled"])
     halves = (found["first_half_nats"] + found["second_half_nats"]) / 2
-    assert halves == pytest.approx(whole["nats_per_token"], abs=0.05)
+    assert halves == pytest.approx(math.log(2) * whole["bits_per_byte"], abs=0.05)
+    if tokenizer["kind"] == "char":
+        assert levels.nats_per_character(whole) == pytest.approx(whole["nats_per_token"])
     assert found["first_half_nats"] != found["second_half_nats"]

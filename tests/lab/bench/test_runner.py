@@ -32,7 +32,7 @@ class Diary:
         def repeat(number: int) -> Sample:
             self.done.append(f"{name} {number}")
             value = VALUES[name][number]
-            figures = {"tokens_per_second": value, "nats_per_token": 1 / value, "step_seconds": 2.0}
+            figures = {"tokens_per_second": value, "nats_per_character": 1 / value, "step_seconds": 2.0}
             return Sample(figures=figures, curve=[(1.0, 3.0), (2.0, 1 / value)])
 
         yield repeat
@@ -136,7 +136,7 @@ def test_figures_are_added_to_a_file_and_made_a_page(diary: Diary, tmp_path: Pat
     ]
     text = page.read_text()
     for part in (
-        "|  | tokens per second | nats per token | step seconds |",
+        "|  | tokens per second | nats per character | step seconds |",
         "How fast? It tells.",
         "20 (10 to 30)",
         "ours has 5.00 times the tokens per second of peer (2.00 to 10.00)",
@@ -148,8 +148,8 @@ def test_figures_are_added_to_a_file_and_made_a_page(diary: Diary, tmp_path: Pat
 
 
 def test_where_less_is_better_the_larger_is_told_first(diary: Diary) -> None:
-    said = bench.sentences(measured(diary, best="lowest", figure="nats_per_token"))
-    assert "peer has 5.00 times the nats per token of ours (2.00 to 10.00)." in said
+    said = bench.sentences(measured(diary, best="lowest", figure="nats_per_character"))
+    assert "peer has 5.00 times the nats per character of ours (2.00 to 10.00)." in said
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_where_less_is_better_the_larger_is_told_first(diary: Diary) -> None:
     [
         ("tokens_per_second", 17_000.4, "17,000"),
         ("data_share", 0.00213, "0.2 %"),
-        ("nats_per_token", 1.89812, "1.8981"),
+        ("nats_per_character", 1.89812, "1.8981"),
         ("seconds", 0.1534, "0.153"),
         ("megabytes", 412.4, "412"),
         ("seconds", None, ""),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from clearhead.core.config import parse_flags
 from clearhead.core.errors import UserError
@@ -82,10 +84,16 @@ def runs_of_ours(request: Request, flags: Callable[[], Flags], *, halves: bool =
 def outcome(run: Path) -> tuple[dict[str, float], list[tuple[float, float]]]:
     """Return what a run's events say: seconds in steps and the last loss by the whole rule, and the way there."""
     found = [line for line in read(run) if line["event"] == "evaluated" and line["split"] == "validation"]
-    curve = [(line["train_seconds"], line["nats_per_token"]) for line in found if line["sampled"]]
+    curve = [(line["train_seconds"], nats_per_character(line)) for line in found if line["sampled"]]
     last = [line for line in found if not line["sampled"]][-1]
-    figures = {"step_seconds": last["train_seconds"], "nats_per_token": last["nats_per_token"]}
+    figures = {"step_seconds": last["train_seconds"], "nats_per_character": nats_per_character(last)}
     return figures, curve
+
+
+def nats_per_character(line: Mapping[str, Any]) -> float:
+    """Return the loss of an evaluation for each character, whatever its tokens are: Shakespeare's are a byte each."""
+    bits: float = line["bits_per_byte"]
+    return math.log(2) * bits
 
 
 @contextmanager
@@ -102,7 +110,7 @@ def trained_by_nanogpt(peer: NanoGpt, request: Request, budget: Budget) -> Sampl
     ended = peer.train(*(QUICK_NANOGPT if request.quick else ()))
     budget.seconds = ended.seconds
     log = read_log(ended.said)
-    figures = {"wall_seconds": ended.seconds, "step_seconds": log.step_seconds, "nats_per_token": peer.score()}
+    figures = {"wall_seconds": ended.seconds, "step_seconds": log.step_seconds, "nats_per_character": peer.score()}
     return Sample(figures=figures, curve=log.curve)
 
 
@@ -233,7 +241,7 @@ WORKLOADS = (
         name="budget",
         group="budget",
         question="How good do 0.8M parameters become in the time of nanoGPT's command for a CPU?",
-        figure="nats_per_token",
+        figure="nats_per_character",
         best="lowest",
         variants=partial(in_time, IN_TIME),
         recipes=tuple(IN_TIME.values()),
@@ -260,7 +268,7 @@ WORKLOADS = (
         name="hour",
         group="long",
         question="How good does one model become in an hour, on each half of the validation text?",
-        figure="nats_per_token",
+        figure="nats_per_character",
         best="lowest",
         variants=partial(to_level, LONGEST, beside_nanogpt=False, halves=True),
         recipes=(LONGEST,),

@@ -71,7 +71,7 @@ class NanoGpt:
         """Return the loss of its last checkpoint on the whole validation text, by our evaluation rule."""
         settings = {"task": "score", "out_dir": OUT, "dataset": DATASET}
         with worker(WORKER, settings, threads=self.threads, folder=self.folder) as repeat:
-            return repeat(0).figures["nats_per_token"]
+            return repeat(0).figures["nats_per_character"]
 
 
 def require_nanogpt(folder: Path) -> None:

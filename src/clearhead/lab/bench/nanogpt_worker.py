@@ -104,7 +104,7 @@ def score(out_dir: str, dataset: str) -> Repeat:
     sys.argv = ["sample.py", f"--out_dir={out_dir}", "--device=cpu", "--dtype=float32", "--num_samples=0"]
     model = runpy.run_path("sample.py", run_name="__main__")["model"]
     tokens = np.fromfile(f"data/{dataset}/val.bin", dtype=np.uint16).astype(np.int64)
-    return lambda _: Sample(figures={"nats_per_token": mean_nats(model, tokens)})
+    return lambda _: Sample(figures={"nats_per_character": mean_nats(model, tokens)})
 
 
 @torch.no_grad()

@@ -216,14 +216,17 @@ def with_break_even(compiled: Repeat, plain: Repeat, spent: float) -> Repeat:
 def halves(run: str) -> Repeat:
     """Score both halves of a run's validation part, each by itself, with the weights of its last step."""
     loaded = load(f"{run}@last")
-    ids = own_target(loaded).ids
+    ids, lengths = own_target(loaded).ids, loaded.tokenizer.byte_lengths
     context, end = int(loaded.model.context_length), document_end(loaded.model.config, loaded.tokenizer)  # type: ignore[arg-type]
 
     def nats(part: Int32[np.ndarray, " N"]) -> float:
         tokens = shards.in_memory(part, loaded.tokenizer.vocabulary_size)
-        return Evaluator(tokens, context, None, end).score(loaded.model).nats_per_token
+        bits = Evaluator(tokens, context, lengths, end).score(loaded.model).bits_per_byte
+        assert bits is not None
+        return math.log(2) * bits
 
-    middle = len(ids) // 2
+    read = np.cumsum(lengths[ids])
+    middle = int(np.searchsorted(read, read[-1] / 2))
     return lambda _: Sample(figures={"first_half_nats": nats(ids[:middle]), "second_half_nats": nats(ids[middle:])})
 
 

@@ -130,7 +130,7 @@ def missed(workload: Workload, found: Sequence[Measured]) -> list[str]:
     """Return which of ours did not reach the workload's level often enough."""
     said = []
     for measured in (each for each in found if each.variant.ours and workload.level is not None):
-        losses = measured.values("nats_per_token")
+        losses = measured.values("nats_per_character")
         reached = sum(loss <= (workload.level or 0.0) for loss in losses)
         if reached < ENOUGH * len(losses):
             said.append(f"{measured.variant.name}: {reached} of {len(losses)} runs reached {workload.level}.")
