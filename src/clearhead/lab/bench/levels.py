@@ -208,9 +208,17 @@ SMALL = {
 }
 """For a run of seconds: three layers, small batches, higher rates that stay high for a while (docs/log.md)."""
 
-MODERN = {"--preset": "modern", "--tokenizer.kind": "char"}
-LARGER = {**MODERN, "--model.dropout": "0.1", "--train.steps": "580"}
-LONGEST = {**MODERN, "--model.dropout": "0.1", "--optimizer.weight_decay": "0.1", "--train.steps": "800"}
+PIECES = {"--preset": "modern", "--tokenizer.kind": "bpe", "--tokenizer.vocabulary_size": "1024"}
+LARGER = {**PIECES, "--train.steps": "165"}
+LONGEST = {
+    **PIECES,
+    "--model.num_layers": "8",
+    "--model.context_length": "512",
+    "--model.dropout": "0.1",
+    "--optimizer.weight_decay": "0.2",
+    "--train.sequences_per_step": "8",
+    "--train.steps": "320",
+}
 """It ends long before the hour does: more steps, also with more dropout, did not help (docs/log.md)."""
 
 IN_TIME = {
