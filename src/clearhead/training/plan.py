@@ -60,7 +60,7 @@ def of_size(num_layers: int, num_heads: int, width: int, context_length: int, se
 SIZES = (
     of_size(4, 4, 128, 128, 16),
     of_size(6, 3, 192, 256, 16),
-    of_size(6, 4, 256, 512, 8),
+    of_size(8, 3, 192, 512, 8),
     of_size(8, 8, 512, 512, 8),
 )
 TOKENIZERS: tuple[dict[str, Any], ...] = (
@@ -237,11 +237,14 @@ def weigh(
         flops = sizes.flops_per_token * tokens_per_step(config)
         if proposal.size not in rates:
             guess = max(rates.values(), default=0.0) * flops
-            if rates and (time.perf_counter() + 2 * guess > until or guess * FEWEST_STEPS > seconds):
+            # A larger model may take half as long for the same arithmetic.
+            if rates and (time.perf_counter() + 2 * guess > until or guess / 2 * FEWEST_STEPS > seconds):
                 continue
             rates[proposal.size] = time_step(config, vocabulary.size, runtime) / flops
         step_seconds = rates[proposal.size] * flops
         possible = max(1, int((1 - EVALUATION_SHARE) * seconds / step_seconds))
+        if possible < FEWEST_STEPS and proposal.size > min(rates):
+            continue
         found = [promise(proposal, sizes, vocabulary, step_seconds, steps, text) for steps in lengths(possible)]
         best = min(found, key=lambda each: each.loss)
         yield best if best.steps == possible else in_epochs(best, text)
