@@ -262,7 +262,7 @@ WORKLOADS = (
     Workload(
         name="level-1.4697",
         group="long",
-        question="How long until at most 11M parameters are as good per character as what nanoGPT publishes for an A100?",
+        question="How long until a model of at most 11M is, per character, as good as what nanoGPT publishes?",
         figure="wall_seconds",
         best="lowest",
         variants=partial(to_level, LARGER, beside_nanogpt=False),
