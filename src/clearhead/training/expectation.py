@@ -16,7 +16,7 @@ from clearhead.model.config import GptConfig
 from clearhead.text.bpe import BpeTokenizer
 from clearhead.text.ngrams import baselines
 from clearhead.text.split import Split
-from clearhead.training.config import RunConfig
+from clearhead.training.config import MuonConfig, RunConfig
 from clearhead.training.recipes import recipe
 
 MEASURED_TRAINING_BYTES = 1_000_000
@@ -137,9 +137,11 @@ def is_covered(config: RunConfig, training_bytes: int) -> bool:
     if not (isinstance(config.model, GptConfig) and isinstance(known.model, GptConfig)):
         return False
     free = {name: getattr(config.model, name) for name in FREE}
+    decay = getattr(config.optimizer, "weight_decay", 0.0)
+    assert isinstance(known.optimizer, MuonConfig)
     return (
         config.model == replace(known.model, **free)
-        and config.optimizer == replace(known.optimizer, weight_decay=config.optimizer.weight_decay)
+        and config.optimizer == replace(known.optimizer, weight_decay=decay)
         and config.schedule == known.schedule
     )
 

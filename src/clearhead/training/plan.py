@@ -268,7 +268,7 @@ def promise(
         tokens=steps * tokens_per_step(proposal.config),
         bytes_per_token=vocabulary.bytes_per_token,
         dropout=getattr(proposal.config.model, "dropout", 0.0),
-        decay=proposal.config.optimizer.weight_decay,
+        decay=getattr(proposal.config.optimizer, "weight_decay", 0.0),
     )
     return Candidate(proposal.changes, proposal.config, sizes, vocabulary, step_seconds, steps, expected)
 

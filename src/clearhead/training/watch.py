@@ -285,7 +285,7 @@ def expect_run(session: Session) -> Expectation | None:
         tokens=session.state.plan.steps * session.batches.tokens_per_step,
         bytes_per_token=reach,
         dropout=getattr(session.config.model, "dropout", 0.0),
-        decay=session.config.optimizer.weight_decay,
+        decay=getattr(session.config.optimizer, "weight_decay", 0.0),
     )
 
 
