@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from clearhead.core.extras import is_installed
 from clearhead.lab.bench.shapes import SHAPES
@@ -15,15 +16,20 @@ from clearhead.text.batches import STEPS_AT_ONCE
 GPU = "cuda"
 
 
-def training(size: str, batch: int, steps: int, request: Request) -> list[Variant]:
-    """Return nanoGPT's model as we train it and as peers do."""
-    settings = {
+def settings_of_training(size: str, batch: int, steps: int, request: Request) -> dict[str, Any]:
+    """Return what everyone is told who trains one size at one batch."""
+    return {
         "task": "train",
         "shape": SHAPES[size].to_dict(),
         "batch": batch,
         "steps": 1 if request.quick else steps,
         "quick": request.quick,
     }
+
+
+def training(size: str, batch: int, steps: int, request: Request) -> list[Variant]:
+    """Return nanoGPT's model as we train it and as peers do."""
+    settings = settings_of_training(size, batch, steps, request)
     kinds = precisions()
     found = [of_ours(f"ours, {kind}", request, **settings, precision=kind) for kind in kinds]
     found += of_nanogpt("nanoGPT", request, **settings)
@@ -70,14 +76,7 @@ def decoding(size: str, batch: int, request: Request) -> Sequence[Variant]:
 
 def training_on_gpu(size: str, batch: int, steps: int, request: Request, device: str = GPU) -> list[Variant]:
     """Return nanoGPT's model as we and it train it in bf16 on a GPU, plain and compiled."""
-    settings = {
-        "task": "train",
-        "shape": SHAPES[size].to_dict(),
-        "batch": batch,
-        "steps": 1 if request.quick else steps,
-        "quick": request.quick,
-        "device": device,
-    }
+    settings = {**settings_of_training(size, batch, steps, request), "device": device}
     return [
         of_ours("ours, bf16", request, **settings, precision="bf16"),
         of_ours("ours, bf16, compiled", request, **settings, precision="bf16", compile=True),
